@@ -1,0 +1,4 @@
+//! announcerd: a health-gated route announcer.
+
+pub mod net;
+pub mod time;
