@@ -1,4 +1,9 @@
 //! announcerd: a health-gated route announcer.
 
+pub mod announcer;
+pub mod config;
+pub mod fib;
+pub mod io;
 pub mod net;
+pub mod status;
 pub mod time;

@@ -1,0 +1,86 @@
+//! What the [`Announcer`](super::Announcer) wants the world to do.
+
+use std::sync::Arc;
+
+use super::event::{DumpId, ProbeId, RequestId, ScriptId};
+use super::journal::Record;
+use super::memory::Memory;
+use crate::config::model::{Check, Name};
+use crate::fib::object::Op;
+use crate::net::Prefix;
+
+/// One thing to do. Exhaustive and comparable: tests assert whole lists.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Make a probe now and answer with [`Event::Probe`](super::Event::Probe).
+    Probe {
+        /// For the answer.
+        id: ProbeId,
+        /// What to probe.
+        check: Arc<Check>,
+        /// An address in one of these is our own: do not ask it, answer `Blind`.
+        own: Arc<[Prefix]>,
+    },
+    /// Nobody waits for this probe any more: end it, and kill what it started.
+    CancelProbe(ProbeId),
+    /// Change the kernel, in this order, without waiting in between.
+    Kernel(Vec<Op>),
+    /// Read links, routes and addresses, and answer with [`Event::Dump`](super::Event::Dump).
+    Dump(DumpId),
+    /// Start a script.
+    RunScript(ScriptRun),
+    /// Kill a script's whole process group.
+    KillScript(ScriptId),
+    /// Answer a control request.
+    Reply {
+        /// Whose.
+        id: RequestId,
+        /// What to say, or what was wrong.
+        answer: Result<String, String>,
+    },
+    /// A transition, or news of its timeline: for the log and those who follow.
+    Journal(Record),
+    /// Keep this across restarts.
+    Save(Memory),
+    /// Tell the log.
+    Log(Note),
+    /// Everything is in order: end the process.
+    Exit,
+}
+
+/// A script to run, without a shell, in a process group of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScriptRun {
+    /// For the result.
+    pub id: ScriptId,
+    /// Whose script it is.
+    pub instance: Name,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Added to the environment: the `ANNOUNCERD_*` variables.
+    pub env: Vec<(&'static str, String)>,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something is wrong and needs a person.
+    Error,
+    /// Something may need a person.
+    Warn,
+    /// Good to know.
+    Info,
+    /// For the curious.
+    Debug,
+}
+
+/// A log line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// How much it matters.
+    pub level: Level,
+    /// The instance or check it is about.
+    pub about: Option<Name>,
+    /// The text.
+    pub text: String,
+}

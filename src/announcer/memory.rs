@@ -1,0 +1,39 @@
+//! What survives a restart of the daemon: overrides, flap history, the last state.
+
+use std::collections::BTreeMap;
+
+use super::event::Forced;
+use super::journal::State;
+use crate::config::model::Name;
+use crate::time::Time;
+
+/// All that is kept, by instance. Times are on the current boot's clock; the edge translates after a reboot.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// One entry an instance that has anything to remember.
+    pub instances: BTreeMap<Name, Remembered>,
+}
+
+/// What is kept of an instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remembered {
+    /// The state it was in.
+    pub state: State,
+    /// Since when.
+    pub since: Time,
+    /// An operator's override, if one is in force.
+    pub forced: Option<Override>,
+    /// Takeovers within an hour of a failback, counted for the failback delay.
+    pub flaps: u32,
+    /// When it last handed back.
+    pub last_failback: Option<Time>,
+}
+
+/// An operator's override.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Override {
+    /// Into which state.
+    pub state: Forced,
+    /// Until when; None: until `auto`.
+    pub until: Option<Time>,
+}

@@ -1,0 +1,3 @@
+//! From the file to a checked [`model::Config`].
+
+pub mod model;

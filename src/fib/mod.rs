@@ -1,0 +1,3 @@
+//! Kernel objects: wanted, observed, and the plan from one to the other.
+
+pub mod object;

@@ -1,0 +1,1 @@
+//! The edges: sockets, processes, files. They decide nothing.

@@ -1,0 +1,226 @@
+//! The read-only picture of the daemon: what `status -j` prints. Field names are fixed by the contract.
+//!
+//! The core fills it in; the control socket, `announcerctl` and later the metrics read it. Points in time are
+//! RFC 3339 in UTC.
+
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+use crate::announcer::journal::{Record, State};
+use crate::time::Time;
+
+/// Where the wall clock stood at a point of the core's clock: turns [`Time`] into dates.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    /// A point of the core's clock…
+    pub at: Time,
+    /// …and the wall clock then.
+    pub wall: SystemTime,
+}
+
+impl WallClock {
+    /// The wall clock at `time`, as RFC 3339 in UTC with microseconds.
+    pub fn date(&self, time: Time) -> String {
+        let wall = if time >= self.at {
+            self.wall.checked_add(time.since(self.at))
+        } else {
+            self.wall.checked_sub(self.at.since(time))
+        };
+        // A date outside the calendar can only come from a broken clock; the epoch says so.
+        humantime::format_rfc3339_micros(wall.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+    }
+}
+
+/// All that `status -j` prints.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub node: NodeStatus,
+    /// Instances, in the order of the configuration.
+    pub instances: Vec<InstanceStatus>,
+    /// Checks, in the order of the configuration.
+    pub checks: Vec<CheckStatus>,
+    /// BGP peers.
+    pub bgp: Vec<BgpStatus>,
+    /// BFD sessions.
+    pub bfd: Vec<BfdStatus>,
+    /// Kernel objects that are wanted, or ours and not wanted.
+    pub kernel: Vec<KernelStatus>,
+}
+
+/// The node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// The daemon's version.
+    pub version: String,
+    /// When the daemon started.
+    pub started: String,
+}
+
+/// An instance.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The operator's override.
+    #[serde(rename = "override")]
+    pub forced: Option<OverrideStatus>,
+    /// "down", "well" or "undecided"; none without a primary.
+    pub primary: Option<String>,
+    /// "met", "unmet" or "unknown"; none without `require`.
+    pub require: Option<String>,
+    /// What it waits for, and until when: a takeover delay, a failback delay, a drain.
+    pub pending: Option<PendingStatus>,
+    /// Flaps that lengthen the failback delay now.
+    pub flaps: u32,
+}
+
+/// An override.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    /// MASTER or BACKUP.
+    pub state: State,
+    /// When it expires; none: it lasts until `auto`.
+    pub until: Option<String>,
+}
+
+/// Something that will happen if nothing comes in between.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PendingStatus {
+    /// What: "takeover", "failback", "drain".
+    pub what: String,
+    /// When.
+    pub at: String,
+}
+
+/// A check.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Its name.
+    pub name: String,
+    /// `type`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// "up", "down" or "unknown".
+    pub verdict: String,
+    /// Since when.
+    pub since: String,
+    /// Round-trip time of the last success, microseconds.
+    pub last_rtt_us: Option<u64>,
+    /// What was wrong with the last probe that was not a success.
+    pub last_error: Option<String>,
+    /// Consecutive successes now.
+    pub successes: u32,
+    /// Consecutive failures now (of a window: failures in it).
+    pub failures: u32,
+}
+
+/// A BGP peer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BgpStatus {
+    /// Its name.
+    pub name: String,
+    /// The state's name in RFC 4271.
+    pub state: String,
+    /// Seconds since it was established; 0 if it is not.
+    pub uptime_s: u64,
+    /// Prefixes announced to it now.
+    pub advertised: u64,
+    /// Why the last session ended or could not begin.
+    pub last_error: Option<String>,
+}
+
+/// A BFD session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BfdStatus {
+    /// Its name.
+    pub name: String,
+    /// The state's name in RFC 5880.
+    pub state: String,
+}
+
+/// A kernel object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KernelStatus {
+    /// "route", "address", …
+    pub kind: String,
+    /// The object, as one would tell `ip`.
+    pub object: String,
+    /// True if it is wanted.
+    pub desired: bool,
+    /// True if the kernel has it.
+    pub observed: bool,
+    /// Why the two differ, in the kernel's own words.
+    pub error: Option<String>,
+}
+
+/// An event of `events -j`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventStatus {
+    /// Number of the transition; the same again means the same transition with more of its timeline.
+    pub seq: u64,
+    /// When.
+    pub time: String,
+    /// Whose.
+    pub instance: String,
+    /// From which state.
+    pub from: State,
+    /// To which state.
+    pub to: State,
+    /// Why.
+    pub reason: String,
+    /// Microseconds since the first step of it.
+    pub timeline_us: TimelineStatus,
+}
+
+/// `timeline_us`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)] // the steps are explained at `journal::Timeline`
+pub struct TimelineStatus {
+    pub first_bad_probe: Option<u64>,
+    pub decision: Option<u64>,
+    pub kernel_acked: Option<u64>,
+    pub update_written: Option<u64>,
+    pub update_acked: Option<u64>,
+    pub notify_done: Option<u64>,
+}
+
+impl EventStatus {
+    /// A journal record as the outside sees it.
+    pub fn new(record: &Record, clock: &WallClock) -> Self {
+        let t = &record.timeline;
+        let steps =
+            [t.first_bad_probe, t.decision, t.kernel_acked, t.update_written, t.update_acked, t.notify_done];
+        let first = steps.into_iter().flatten().min().unwrap_or(record.time);
+        let us = |step: Option<Time>| step.map(|s| micros(s.since(first)));
+        EventStatus {
+            seq: record.seq,
+            time: clock.date(record.time),
+            instance: record.instance.to_string(),
+            from: record.from,
+            to: record.to,
+            reason: record.reason.clone(),
+            timeline_us: TimelineStatus {
+                first_bad_probe: us(t.first_bad_probe),
+                decision: us(t.decision),
+                kernel_acked: us(t.kernel_acked),
+                update_written: us(t.update_written),
+                update_acked: us(t.update_acked),
+                notify_done: us(t.notify_done),
+            },
+        }
+    }
+}
+
+/// Whole microseconds, saturating.
+pub fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}
