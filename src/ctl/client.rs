@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// The next line of a stream; None at its end. Waits as long as it takes.
-    pub fn next(&mut self) -> Result<Option<Line>, Failure> {
+    pub fn next_line(&mut self) -> Result<Option<Line>, Failure> {
         self.read()
     }
 

@@ -153,9 +153,12 @@ fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result
         Ok(out.write_all(text.as_bytes())?)
     };
     past.iter().try_for_each(|event| show(event, out))?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         out.flush()?;
-        match client.next()? {
+        match client.next_line()? {
             Some(Line::Event(event)) => show(&event, out)?,
             Some(Line::Ok(_)) => {}
             Some(Line::End(why)) => return Err(Failure::no_daemon(why)),
@@ -163,7 +166,6 @@ fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result
             None => return Err(Failure::no_daemon("announcerd has gone")),
         }
     }
-    Ok(())
 }
 
 fn strange(error: &serde_json::Error) -> Failure {

@@ -30,14 +30,14 @@ impl Systemd {
     /// called first thing: with other threads running, the environment is left as it is. A manager that cannot be reached
     /// is an error in words, and the same as none.
     pub fn from_env() -> (Self, Option<String>) {
-        let [socket, usec, pid] = PRIVATE_ENV.map(|name| env::var_os(name));
+        let [socket, usec, pid] = PRIVATE_ENV.map(env::var_os);
         unset_private_env();
         let watchdog = watchdog(usec.as_deref(), pid.as_deref(), std::process::id());
         match socket.filter(|s| !s.is_empty()).map(|s| (connect(&s), s)) {
             None => (Systemd::default(), None),
             Some((Ok(socket), _)) => (Systemd { socket: Some(socket), watchdog }, None),
             Some((Err(e), path)) => {
-                let error = format!("NOTIFY_SOCKET={}: {e}; going on without", path.display());
+                let error = format!("NOTIFY_SOCKET={}: {e}; going on without", path.to_string_lossy());
                 (Systemd::default(), Some(error))
             }
         }
@@ -129,10 +129,8 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
 
 /// sd_watchdog_enabled(3): only if it is meant for this process.
 fn watchdog(usec: Option<&OsStr>, pid: Option<&OsStr>, own: u32) -> Option<Duration> {
-    if let Some(pid) = pid
-        && pid.to_str()?.parse::<u32>().ok()? != own
-    {
-        return None;
+    if let Some(pid) = pid {
+        pid.to_str()?.parse().ok().filter(|pid: &u32| *pid == own)?;
     }
     let usec = usec?.to_str()?.parse::<u64>().ok()?;
     (usec > 0).then(|| Duration::from_micros(usec))
