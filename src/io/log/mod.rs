@@ -43,6 +43,8 @@ pub fn init(verbosity: u8) -> Result<LogGuard, LogError> {
     let (filter, complaint) = filter(env::var("RUST_LOG").ok().as_deref(), verbosity);
     let (queue, guard) = Queue::start(sink::choose(), QUEUE)?;
     tracing_subscriber::registry().with(Lines { queue }.with_filter(filter)).try_init()?;
+    // A panic's message, too, must neither block on stderr nor be missing in the journal.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}; please report this")));
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }

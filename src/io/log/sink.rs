@@ -1,7 +1,9 @@
 //! Where lines end: the journal, a terminal, or whatever stderr is.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -13,22 +15,41 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Used by the writer's thread alone, so it may block.
 pub(super) enum Sink {
-    /// journald, by its native protocol.
-    Journal(UnixDatagram),
+    /// journald, by its native protocol; where that fails, stderr leads to it as well.
+    Journal { journal: UnixDatagram, stderr: Out },
     /// stderr as systemd reads it: no date, but a priority.
-    Prefixed(Box<dyn Write + Send>),
+    Prefixed(Out),
     /// stderr as people read it.
-    Text { out: Box<dyn Write + Send>, colour: bool },
+    Text { out: Out, colour: bool },
 }
+
+pub(super) type Out = Box<dyn Write + Send>;
 
 /// What stderr is.
 pub(super) fn choose() -> Sink {
-    let out = Box::new(io::stderr());
+    let out = stderr();
     if !stderr_is_journal(env::var("JOURNAL_STREAM").ok().as_deref()) {
         let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         return Sink::Text { out, colour };
     }
-    Sink::journal(Path::new(JOURNAL)).unwrap_or(Sink::Prefixed(out))
+    match connect(Path::new(JOURNAL)) {
+        Ok(journal) => Sink::Journal { journal, stderr: out },
+        Err(_) => Sink::Prefixed(out),
+    }
+}
+
+/// stderr without the standard library's lock on it, which a blocked writer would hold against all other threads.
+fn stderr() -> Out {
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(fd) => Box::new(File::from(fd)),
+        Err(_) => Box::new(io::stderr()),
+    }
+}
+
+fn connect(socket: &Path) -> io::Result<UnixDatagram> {
+    let journal = UnixDatagram::unbound()?;
+    journal.connect(socket)?;
+    Ok(journal)
 }
 
 /// True if JOURNAL_STREAM ("device:inode", systemd.exec(5)) names our stderr.
@@ -39,21 +60,15 @@ fn stderr_is_journal(stream: Option<&str>) -> bool {
 }
 
 impl Sink {
-    pub(super) fn journal(socket: &Path) -> io::Result<Self> {
-        let journal = UnixDatagram::unbound()?;
-        journal.connect(socket)?;
-        Ok(Sink::Journal(journal))
-    }
-
     /// Writes a line; where that fails there is nobody left to tell.
     pub(super) fn write(&mut self, line: &Line) {
         match self {
-            Sink::Journal(journal) => {
+            Sink::Journal { journal, stderr } => {
                 if journal.send(&line.journal()).is_err() {
-                    // journald was restarted, or the line is too long for a datagram: stderr leads to it as well.
-                    let _ = io::stderr().write_all(line.prefixed().as_bytes());
-                    if let Ok(again) = Sink::journal(Path::new(JOURNAL)) {
-                        *self = again;
+                    // journald was restarted, or the line is too long for a datagram.
+                    let _ = stderr.write_all(line.prefixed().as_bytes());
+                    if let Ok(again) = connect(Path::new(JOURNAL)) {
+                        *journal = again;
                     }
                 }
             }

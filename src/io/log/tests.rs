@@ -89,7 +89,10 @@ fn the_journal_gets_fields() {
     let path = dir.path().join("journal");
     let journal = UnixDatagram::bind(&path).unwrap();
     journal.set_read_timeout(Some(LONG)).unwrap();
-    let (queue, _guard) = Queue::start(Sink::journal(&path).unwrap(), 10).unwrap();
+    let to_journal = UnixDatagram::unbound().unwrap();
+    to_journal.connect(&path).unwrap();
+    let sink = Sink::Journal { journal: to_journal, stderr: Box::new(io::sink()) };
+    let (queue, _guard) = Queue::start(sink, 10).unwrap();
     tracing::subscriber::with_default(registry().with(Lines { queue }), || transition(&event()));
     let mut buffer = vec![0; 65536];
     let n = journal.recv(&mut buffer).unwrap();
