@@ -4,11 +4,15 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use announcerd::io::log;
+use announcerd::announcer::journal::State;
+use announcerd::announcer::memory::Remembered;
+use announcerd::io::state::{Loaded, StateDir};
 use announcerd::io::systemd::{PRIVATE_ENV, Systemd};
+use announcerd::io::{clock, log};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -17,11 +21,13 @@ fn main() {
         Some("logs-a-lot") => logs_a_lot(),
         Some("panics") => panics(),
         Some("is-a-service") => is_a_service(),
+        Some("saves") => saves(&env::args().nth(2).unwrap()),
         _ => {
             notify_socket_is_not_passed_on();
             a_blocked_stderr_does_not_block_the_process();
             a_panic_is_logged();
-            println!("test result: ok. 3 passed");
+            kill_9_while_saving_leaves_a_whole_state();
+            println!("test result: ok. 4 passed");
         }
     }
 }
@@ -89,4 +95,55 @@ fn a_panic_is_logged() {
 fn panics() {
     let _guard = log::init(0).unwrap();
     panic!("for a test");
+}
+
+/// FIELD 3, for the state: whatever the moment of the death, the last state that was flushed or a later one is there.
+fn kill_9_while_saving_leaves_a_whole_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flushed = 0;
+    for round in 0..20 {
+        let mut child = own("saves").arg(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for line in lines.take(1 + round % 5) {
+            flushed = line.unwrap().parse().unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (state, loaded) = open(dir.path());
+        assert_eq!(loaded.note, None);
+        assert!(loaded.resumable, "the same boot, a moment ago");
+        assert!(loaded.memory.instances["mainland"].flaps >= flushed);
+        drop(state);
+    }
+}
+
+/// Opens as soon as the thread of the one before has let go of the lock.
+fn open(path: &Path) -> (StateDir, Loaded) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        match StateDir::open(path, &clock::wall()) {
+            Ok(opened) => return opened,
+            Err(e) => assert!(Instant::now() < deadline, "{e}"),
+        }
+    }
+}
+
+fn saves(path: &str) {
+    let (state, loaded) = open(Path::new(path));
+    let mut memory = loaded.memory;
+    let mainland = memory.instances.entry("mainland".into()).or_insert(Remembered {
+        state: State::Master,
+        since: clock::now(),
+        forced: None,
+        flaps: 0,
+        last_failback: None,
+    });
+    let mut remembered = mainland.clone();
+    loop {
+        remembered.flaps += 1;
+        memory.instances.insert("mainland".into(), remembered.clone());
+        state.save(&memory, None, &clock::wall());
+        assert!(state.flush(LONG));
+        println!("{}", remembered.flaps);
+    }
 }
