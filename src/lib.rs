@@ -2,6 +2,7 @@
 
 pub mod announcer;
 pub mod config;
+pub mod ctl;
 pub mod fib;
 pub mod health;
 pub mod io;

@@ -1,1 +1,7 @@
 //! The edges: sockets, processes, files. They decide nothing.
+
+pub mod clock;
+pub mod control;
+pub mod log;
+pub mod state;
+pub mod systemd;
