@@ -36,6 +36,8 @@ pub(super) struct ReadInstance {
     pub path: String,
     /// Where the name stands.
     pub name_span: Span,
+    /// False if `primary` or `require` is there and could not be read whole.
+    pub gates_read: bool,
     /// `primary`, if it is there.
     pub primary: Option<ReadGate>,
     /// `require`, if it is there.
@@ -94,9 +96,23 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
     let does_something = OBJECTS.iter().any(|key| table.has(key))
         || SCRIPTS.iter().any(|key| table.is_wrong(key))
         || rest.notify.commands().iter().any(|words| !words.is_empty());
+    let whole = |gate: &Option<ReadGate>| gate.as_ref().is_none_or(|gate| gate.whole);
+    let gates_read =
+        !table.is_wrong("primary") && !table.is_wrong("require") && whole(&primary) && whole(&require);
     let (path, name_span) = (table.path.clone(), table.span_of("name"));
     table.finish();
-    Some(ReadInstance { name, path, name_span, primary, require, routes, addresses, rest, does_something })
+    Some(ReadInstance {
+        name,
+        path,
+        name_span,
+        gates_read,
+        primary,
+        require,
+        routes,
+        addresses,
+        rest,
+        does_something,
+    })
 }
 
 fn gate(item: &Item<'_, '_>, is_primary: bool) -> Option<ReadGate> {

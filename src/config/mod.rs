@@ -9,6 +9,7 @@ mod check;
 mod diagnostic;
 pub mod diff;
 pub mod duration;
+mod facts;
 mod guards;
 mod instance;
 mod later;

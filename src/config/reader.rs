@@ -143,6 +143,10 @@ impl<'a, 's> Table<'a, 's> {
 
     /// Reports every key that nobody asked for. `elsewhere` may know better words for one.
     pub fn finish_with(self, elsewhere: impl Fn(&str) -> Option<String>) {
+        // With syntax errors the root may hold what has lost its header.
+        if self.path.is_empty() && self.report.is_broken() {
+            return;
+        }
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
             if self.known.contains(&name) {
@@ -378,6 +382,9 @@ impl<'a, 's> Item<'a, 's> {
     pub fn tables(&self, header: &str) -> Option<Vec<Item<'a, 's>>> {
         if self.is_table() {
             return self.fail(format!("there can be several: write the header as [[{header}]]"));
+        }
+        if !self.is_array() {
+            return self.mismatch(&format!("tables under [[{header}]] headers"));
         }
         self.elements()
     }

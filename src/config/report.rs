@@ -47,7 +47,8 @@ impl<'s> Report<'s> {
     pub fn syntax(&mut self, errors: Vec<toml::de::Error>) {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            self.error(span.clone(), "syntax", error.message());
+            let text = self.source.get(span.clone()).unwrap_or_default();
+            self.error(span.clone(), "syntax", mend(error.message(), text));
             self.broken.push(span);
         }
     }
@@ -117,6 +118,20 @@ impl<'s> Report<'s> {
             excerpt: lines.excerpt(&e.span),
         });
         (items.collect(), self.errors.get() > 0)
+    }
+}
+
+/// The parser's words, or better ones where they would lead astray. `text` is what they are about.
+fn mend(message: &str, text: &str) -> String {
+    match message {
+        m if m.starts_with("string values must be quoted") && text.is_empty() => {
+            "there is no value after the `=`".to_owned()
+        }
+        m if m.starts_with("string values must be quoted") => {
+            format!("{} must be in quotes, if a string is meant", brief(text))
+        }
+        "duplicate key" => format!("{} is there already; a key can be given once", brief(text)),
+        m => m.to_owned(),
     }
 }
 

@@ -34,12 +34,17 @@ pub(super) fn resolve(report: &Report<'_>, checks: &[ReadCheck], instances: &[Re
         }
         effects(report, instance);
     }
+    if !instances.is_empty() && instances.iter().all(|i| i.gates_read) {
+        unused(report, checks, &used);
+    }
+}
+
+fn unused(report: &Report<'_>, checks: &[ReadCheck], used: &HashSet<&str>) {
     for check in checks {
-        if let Some(name) = check.name.as_deref().filter(|name| !used.contains(name)) {
-            let words =
-                format!("no instance uses the check `{name}`; it is probed and shown, and decides nothing");
-            report.warning(check.name_span.clone(), join(&check.path, "name"), words);
-        }
+        let Some(name) = check.name.as_deref().filter(|name| !used.contains(name)) else { continue };
+        let words =
+            format!("no instance uses the check `{name}`; it is probed and shown, and decides nothing");
+        report.warning(check.name_span.clone(), join(&check.path, "name"), words);
     }
 }
 
@@ -128,6 +133,15 @@ fn effects(report: &Report<'_>, instance: &ReadInstance) {
     let Some(name) = &instance.name else { return };
     if !instance.does_something {
         let words = format!("`{name}` has no route, no address and no script: its state changes nothing");
+        report.warning(instance.name_span.clone(), instance.path.clone(), words);
+    }
+    if !instance.gates_read {
+        return;
+    }
+    if instance.primary.is_some() && instance.require.is_none() {
+        let words = format!(
+            "`{name}` has a primary and no `require`: if this machine itself is cut off, the primary looks dead and is taken over from; require a check of the own uplink"
+        );
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
     if instance.primary.is_none() && instance.require.is_none() {

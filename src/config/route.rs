@@ -151,12 +151,13 @@ fn next_hop(table: &Table<'_, '_>, route: &Route) {
                     "is missing: say where packets go, with a device (`dev`) or a gateway (`via`)",
                 );
             }
+            if let Some(via) = route.via {
+                gateway(table, route, via);
+            } else if route.onlink && !table.has("via") {
+                table
+                    .error("onlink", "says that the gateway is on the link, and there is no gateway (`via`)");
+            }
         }
-    }
-    if let Some(via) = route.via {
-        gateway(table, route, via);
-    } else if route.onlink && !table.has("via") {
-        table.error("onlink", "says that the gateway is on the link, and there is no gateway (`via`)");
     }
 }
 
