@@ -5,3 +5,4 @@ pub mod control;
 pub mod log;
 pub mod state;
 pub mod systemd;
+pub mod script_guard;
