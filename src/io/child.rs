@@ -1,0 +1,104 @@
+//! Programs that we start: no shell, a process group of their own, output through one bounded pipe.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+/// Looks at a command just before it runs, and says why it must not: others than root can write to it, or to a
+/// folder above it. It reads the file system, so it is called off the driver's thread.
+pub type Inspect = fn(&[String]) -> Result<(), String>;
+
+/// What a program gets where the daemon itself has no `PATH`.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Between systemd and us; a child that found them would speak in our name.
+const OURS: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "JOURNAL_STREAM",
+];
+
+/// A program that runs. Dropped before its end, it is killed with its whole process group, and reaped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    group: Option<Pid>,
+    ended: bool,
+}
+
+/// Starts a program. Can block (fork, a slow file system): call it off the driver's thread, inside the runtime.
+///
+/// Standard input is /dev/null; both outputs go into the one pipe that is returned. Signal mask and dispositions are
+/// the default ones (the standard library sees to it), and every descriptor of ours is closed on exec.
+///
+/// # Errors
+/// In words: refused by `inspect`, or the kernel's reason.
+pub fn spawn(
+    command: &[String],
+    env: &[(&'static str, String)],
+    inspect: Inspect,
+) -> Result<(Running, pipe::Receiver), String> {
+    let (program, arguments) = command.split_first().ok_or("the command is empty")?;
+    inspect(command)?;
+    let cannot = |e: io::Error| format!("cannot start {program}: {}", words(&e));
+    let (output, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| cannot(e.into()))?;
+    let output = pipe::Receiver::from_owned_fd(output).map_err(cannot)?;
+    let second = end.try_clone().map_err(cannot)?;
+    let mut builder = Command::new(program);
+    builder.args(arguments).stdin(Stdio::null()).stdout(end).stderr(second).process_group(0);
+    for name in OURS {
+        builder.env_remove(name);
+    }
+    if std::env::var_os("PATH").is_none_or(|path| path.is_empty()) {
+        builder.env("PATH", PATH);
+    }
+    builder.envs(env.iter().map(|(name, value)| (name, value)));
+    let child = builder.spawn().map_err(cannot)?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    Ok((Running { child, group, ended: false }, output))
+}
+
+impl Running {
+    /// Waits for the end of the program itself, whatever its children do, and reaps it. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.ended = true;
+        status
+    }
+
+    /// SIGKILL to every process of its group; right after the program's own end it reaches what it left behind.
+    pub fn kill_group(&self) {
+        if let Some(group) = self.group {
+            // ESRCH: nobody is left, which is what we want.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill_group();
+        }
+    }
+}
+
+/// An I/O error without the "(os error N)" that helps nobody.
+pub fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
