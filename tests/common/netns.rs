@@ -52,10 +52,7 @@ impl Netns {
     }
 
     /// Runs a future inside, on a runtime like the daemon's.
-    pub fn block_on<T: Send + 'static>(
-        &self,
-        job: impl AsyncFnOnce() -> T + Send + 'static,
-    ) -> T {
+    pub fn block_on<T: Send + 'static>(&self, job: impl AsyncFnOnce() -> T + Send + 'static) -> T {
         self.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let value = runtime.block_on(job());
@@ -76,13 +73,14 @@ impl Netns {
 
     /// Sets a kernel parameter inside, by its path under /proc/sys.
     pub fn sysctl(&self, path: &str, value: &str) {
-        let (path, value) = (format!("/proc/thread-self/root/proc/sys/{path}"), value.to_owned());
+        let (path, value) = (format!("/proc/sys/{path}"), value.to_owned());
         self.run(move || std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path}: {e}")));
     }
 
     fn command(&self, program: &'static str, arguments: Vec<String>) {
         self.run(move || {
-            let output = Command::new(program).args(&arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+            let output =
+                Command::new(program).args(&arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
         });
