@@ -162,3 +162,30 @@ enum Fault {
 
 /// How long the answer took, where that means something.
 type Verdict = Result<Option<std::time::Duration>, Fault>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Fall, File};
+    use std::time::Duration;
+
+    /// FIELD 7 in the small: what a probe needed is forgotten when it has ended.
+    #[tokio::test]
+    async fn ended_probes_are_forgotten() {
+        let (sender, mut events) = mpsc::channel(8);
+        let mut probes = Probes::new(sender, |_| Ok(()));
+        let check = Arc::new(Check {
+            name: "absent".into(),
+            probe: Probe::File(File { path: "/nonexistent/file".into(), max_age: None }),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            fall: Fall::Consecutive(3),
+            rise: 2,
+        });
+        for id in 0..5_000 {
+            probes.start(ProbeId(id), check.clone(), [].into());
+            assert!(matches!(events.recv().await, Some(Event::Probe { id: ProbeId(of), .. }) if of == id));
+            assert!(probes.tasks.len() <= SWEEP + 1, "{}", probes.tasks.len());
+        }
+    }
+}
