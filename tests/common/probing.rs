@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use announcerd::announcer::Event;
@@ -62,9 +63,12 @@ impl Prober {
     }
 }
 
+/// A check of a name of its own.
 pub fn check(probe: Probe, timeout: Duration) -> Arc<Check> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("check-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into();
     let fall = Fall::Consecutive(3);
-    Arc::new(Check { name: "test".into(), probe, interval: timeout * 2, timeout, fall, rise: 2 })
+    Arc::new(Check { name, probe, interval: timeout * 2, timeout, fall, rise: 2 })
 }
 
 pub fn host(host: &str) -> Host {
