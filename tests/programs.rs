@@ -109,6 +109,29 @@ async fn a_hung_program_delays_nothing_and_dies_with_its_grandchildren() {
     assert!(!prober.has_news());
 }
 
+/// A cancel while the program is being started leaves none behind either.
+#[tokio::test]
+async fn a_program_cancelled_at_its_start_is_dead() {
+    let mark = format!("1000.{}", std::process::id());
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+        lines.filter(|line| String::from_utf8_lossy(line).contains(&mark)).count()
+    };
+    let mut prober = Prober::new();
+    for turns in 0..40 {
+        let id = prober.start(&exec_check("same", vec!["/bin/sleep".into(), mark.clone()]));
+        for _ in 0..turns * 5 {
+            tokio::task::yield_now().await;
+        }
+        prober.probes.cancel(id);
+    }
+    // Its turn comes when all that was started before is dead and reaped.
+    assert_success(prober.ask(&exec_check("same", shell("exit 0"))).await);
+    assert_eq!(runs(), 0);
+    assert!(!prober.has_news());
+}
+
 #[tokio::test]
 async fn a_chatty_program_neither_blocks_nor_fills_memory() {
     let chatty = shell("head -c 50000000 /dev/zero | tr '\\0' 'x'; echo; echo the end; exit 1");

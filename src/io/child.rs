@@ -1,5 +1,6 @@
 //! Programs that we start: no shell, a process group of their own, output through one bounded pipe.
 
+use std::any::Any;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
@@ -8,6 +9,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 /// Looks at a command just before it runs, and says why it must not: others than root can write to it, or to a
 /// folder above it. It reads the file system, so it is called off the driver's thread.
@@ -28,11 +30,11 @@ const OURS: [&str; 7] = [
 ];
 
 /// A program that runs. Dropped before its end, it is killed with its whole process group, and reaped.
-#[derive(Debug)]
 pub struct Running {
-    child: Child,
+    /// None once it has ended and been reaped.
+    child: Option<Child>,
     group: Option<Pid>,
-    ended: bool,
+    held: Option<Box<dyn Any + Send>>,
 }
 
 /// Starts a program. Can block (fork, a slow file system): call it off the driver's thread, inside the runtime.
@@ -64,17 +66,26 @@ pub fn spawn(
     builder.envs(env.iter().map(|(name, value)| (name, value)));
     let child = builder.spawn().map_err(cannot)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    Ok((Running { child, group, ended: false }, output))
+    Ok((Running { child: Some(child), group, held: None }, output))
 }
 
 impl Running {
-    /// Waits for the end of the program itself, whatever its children do, and reaps it. Cancel-safe.
+    /// Keeps `held` until the program is reaped, also after a kill.
+    #[must_use]
+    pub fn holding(mut self, held: impl Send + 'static) -> Self {
+        self.held = Some(Box::new(held));
+        self
+    }
+
+    /// Waits for the end of the program itself, whatever its children do, and reaps it. Cancel-safe; to be called again only
+    /// if it was cancelled.
     ///
     /// # Errors
     /// Those of waitpid(2).
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await;
-        self.ended = true;
+        let Some(child) = &mut self.child else { return Err(io::ErrorKind::NotFound.into()) };
+        let status = child.wait().await;
+        self.child = None;
         status
     }
 
@@ -89,8 +100,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.ended {
-            self.kill_group();
+        let Some(mut child) = self.child.take() else { return };
+        self.kill_group();
+        let held = self.held.take();
+        // Without a runtime the process ends, and init reaps.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                // An error: somebody else has reaped it.
+                let _ = child.wait().await;
+                drop(held);
+            });
         }
     }
 }

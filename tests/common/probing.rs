@@ -49,12 +49,17 @@ impl Prober {
         }
     }
 
-    /// One probe, from its start to its outcome.
+    /// One probe, from its start to its outcome; again if a busy machine did not let us see it in time.
     pub async fn ask(&mut self, check: &Arc<Check>) -> Outcome {
-        let id = self.start(check);
-        let (of, outcome) = self.next().await;
-        assert_eq!(of, id);
-        outcome
+        loop {
+            let id = self.start(check);
+            let (of, outcome) = self.next().await;
+            assert_eq!(of, id);
+            match &outcome {
+                Outcome::Blind(why) if why.contains("this process was not running") => {}
+                _ => return outcome,
+            }
+        }
     }
 
     /// True if an event is there without waiting.

@@ -138,14 +138,16 @@ impl Sockets {
         if let Some(device) = &origin.device {
             config = config.interface(device);
         }
-        if let Some(source) = origin.source {
-            config = config.bind(SocketAddr::new(source, 0));
-        }
         let client = Client::new(&config.build()).map_err(|e| cannot(&from(origin), &e))?;
         let echo = Echo { socket: client.get_socket(), client };
         echo.with(|socket| {
             if echo.socket.get_type() == Type::RAW {
                 icmp::answers_only(socket, family == Family::V6).map_err(|e| cannot("filter ICMP", &e))?;
+            }
+            // After the device: a link-local source, or one in a VRF, means nothing without it.
+            if let Some(source) = origin.source {
+                let bound = SockRef::from(&socket).bind(&SocketAddr::new(source, 0).into());
+                bound.map_err(|e| cannot(&from(origin), &e))?;
             }
             if let Some(mark) = origin.fwmark {
                 let set = SockRef::from(&socket).set_mark(mark);

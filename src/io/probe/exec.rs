@@ -20,7 +20,12 @@ const LAST_READS: usize = 16;
 pub async fn probe(kit: &Kit, check: &Name, exec: &Exec) -> Verdict {
     let start = Instant::now();
     let (command, inspect) = (exec.command.clone(), kit.inspect);
-    let started = kit.threads.run(check, move || child::spawn(&command, &[], inspect)).await?;
+    let start_it = move |place| {
+        let (program, output) = child::spawn(&command, &[], inspect)?;
+        // A killed program that hangs in the kernel keeps its place: no second one joins it there.
+        Ok((program.holding(place), output))
+    };
+    let started: Result<_, String> = kit.threads.run(check, start_it).await?;
     let (mut program, mut output) = started.map_err(Fault::Ours)?;
     let mut tail = Tail::default();
     let mut buffer = [0; 4096];

@@ -10,7 +10,7 @@ use crate::config::model::{File, Name};
 /// Stats the file on a thread. A modification time in the future is fresh.
 pub async fn probe(kit: &Kit, check: &Name, file: &File) -> Verdict {
     let path = file.path.clone();
-    let modified = kit.threads.run(check, move || std::fs::metadata(path)?.modified()).await?;
+    let modified = kit.threads.run(check, move |_place| std::fs::metadata(path)?.modified()).await?;
     judge(file, modified, SystemTime::now())
 }
 

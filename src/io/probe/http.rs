@@ -158,7 +158,7 @@ async fn read_body(mut response: Response, to: SocketAddr) -> Result<Vec<u8>, Fa
 async fn judge_body(kit: &Kit, check: &Name, pattern: &Regex, body: Vec<u8>) -> Result<(), Fault> {
     let found = if body.len() > LARGE_BODY {
         let pattern = pattern.clone();
-        kit.threads.run(check, move || pattern.is_match(&String::from_utf8_lossy(&body))).await?
+        kit.threads.run(check, move |_place| pattern.is_match(&String::from_utf8_lossy(&body))).await?
     } else {
         pattern.is_match(&String::from_utf8_lossy(&body))
     };

@@ -105,6 +105,7 @@ impl Probes {
             })
             .collect();
         self.kit.sockets.retain(&origins);
+        self.kit.threads.retain(&live.iter().map(|check| &check.name).collect());
         self.kit.tls.clear();
     }
 }

@@ -1,7 +1,12 @@
 //! Calls that can hang in the kernel (a dead NFS server): on threads, at most one for a check and a bounded number in all.
+//!
+//! A check whose earlier call has not come back waits for it, and fails by its timeout like any check that hangs; it never
+//! piles up threads or processes.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::Fault;
 use crate::config::model::Name;
@@ -9,85 +14,97 @@ use crate::config::model::Name;
 /// Calls at the same time, for all checks.
 const AT_ONCE: usize = 64;
 
-/// Who is off on a thread. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Threads(Arc<Mutex<HashSet<Name>>>);
+/// Who is off on a thread.
+#[derive(Debug)]
+pub struct Threads {
+    checks: Mutex<HashMap<Name, Arc<AsyncMutex<()>>>>,
+    permits: Arc<Semaphore>,
+}
 
-/// Gives the check's place back, also after a panic.
-struct Place {
-    threads: Threads,
-    check: Name,
+/// The one place of a check. While it is held, no other call of that check begins.
+#[derive(Debug)]
+pub struct Place {
+    _check: OwnedMutexGuard<()>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Threads { checks: Mutex::default(), permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
 }
 
 impl Threads {
-    /// Runs `call` on a thread, for that check. If the caller goes away, so does the result.
+    /// Runs `call` on a thread, for that check; it may keep the place for longer. If the caller goes away, so does the
+    /// result.
     ///
     /// # Errors
-    /// [`Fault::Ours`]: the check's previous call, or too many others, have not come back.
+    /// [`Fault::Ours`]: too many calls of other checks have not come back.
     pub async fn run<T: Send + 'static>(
         &self,
         check: &Name,
-        call: impl FnOnce() -> T + Send + 'static,
+        call: impl FnOnce(Place) -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        let place = self.enter(check)?;
-        let work = move || {
-            let _place = place;
-            call()
+        let turn = {
+            let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+            checks.entry(check.clone()).or_default().clone()
         };
-        tokio::task::spawn_blocking(work).await.map_err(|e| Fault::Ours(format!("the call was lost: {e}")))
+        let turn = turn.lock_owned().await;
+        let permit = self.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Fault::Ours(format!("{AT_ONCE} calls of other checks hang")))?;
+        let place = Place { _check: turn, _permit: permit };
+        let result = tokio::task::spawn_blocking(move || call(place)).await;
+        result.map_err(|e| Fault::Ours(format!("the call was lost: {e}")))
     }
 
-    fn enter(&self, check: &Name) -> Result<Place, Fault> {
-        let mut busy = self.lock();
-        if busy.contains(check) {
-            return Err(Fault::Ours("the call of an earlier probe still hangs in the kernel".to_owned()));
-        }
-        if busy.len() >= AT_ONCE {
-            return Err(Fault::Ours(format!("{AT_ONCE} calls of other checks hang in the kernel")));
-        }
-        busy.insert(check.clone());
-        Ok(Place { threads: self.clone(), check: check.clone() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<Name>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.threads.lock().remove(&self.check);
+    /// Forgets every check but these. A call under way keeps its thread until it comes back.
+    pub fn retain(&self, live: &HashSet<&Name>) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.retain(|name, turn| live.contains(name) || Arc::strong_count(turn) > 1);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use std::sync::mpsc;
 
     #[tokio::test]
     async fn a_hung_call_holds_one_thread_and_delays_no_other_check() {
-        let threads = Threads::default();
+        let threads = Arc::new(Threads::default());
         let (release, hang) = mpsc::channel::<()>();
         let (slow, quick): (Name, Name) = ("slow".into(), "quick".into());
         let hung = {
             let (threads, slow) = (threads.clone(), slow.clone());
-            tokio::spawn(async move { threads.run(&slow, move || hang.recv()).await })
+            tokio::spawn(async move { threads.run(&slow, move |_place| hang.recv()).await })
         };
-        while threads.lock().is_empty() {
+        while threads.permits.available_permits() == AT_ONCE {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(threads.run(&slow, || 1).await, Err(Fault::Ours(_))));
-        assert_eq!(threads.run(&quick, || 2).await, Ok(2));
         hung.abort();
-        assert!(
-            matches!(threads.run(&slow, || 3).await, Err(Fault::Ours(_))),
-            "it still hangs after a cancel"
-        );
-        drop(release);
-        while !threads.lock().is_empty() {
-            tokio::task::yield_now().await;
+        for n in 0..100 {
+            let second = threads.run(&slow, |_| panic!("a second call")).now_or_never();
+            assert!(second.is_none(), "it still hangs after a cancel");
+            assert_eq!(threads.run(&quick, move |_| n).await, Ok(n));
         }
-        assert_eq!(threads.run(&slow, || 4).await, Ok(4));
+        threads.retain(&HashSet::new());
+        assert_eq!(threads.checks.lock().unwrap().len(), 1, "the hung one is still known");
+        drop(release);
+        assert_eq!(threads.run(&slow, |_| 4).await, Ok(4));
+        threads.retain(&HashSet::new());
+        assert!(threads.checks.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn too_many_hung_calls_are_our_own_fault() {
+        let threads = Threads::default();
+        let mut held = Vec::new();
+        for n in 0..AT_ONCE {
+            held.push(threads.run(&format!("check-{n}").into(), |place| place).await.unwrap());
+        }
+        assert!(matches!(threads.run(&"one more".into(), |_| ()).await, Err(Fault::Ours(_))));
+        held.pop();
+        assert_eq!(threads.run(&"one more".into(), |_| ()).await, Ok(()));
     }
 }

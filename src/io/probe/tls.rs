@@ -43,7 +43,7 @@ impl Cache {
             return Ok(config.clone());
         }
         let wanted = trust.clone();
-        let built = threads.run(check, move || build(&wanted)).await?;
+        let built = threads.run(check, move |_place| build(&wanted)).await?;
         let config = built.map_err(Fault::Ours)?;
         self.lock().insert(trust, config.clone());
         Ok(config)
