@@ -1,5 +1,7 @@
 //! `exec` checks and notify scripts: bounded, killed with all that they started, and in nobody's way.
 
+#[path = "common/netns.rs"]
+mod netns;
 #[path = "common/probing.rs"]
 mod probing;
 
@@ -74,6 +76,20 @@ async fn what_cannot_be_started_is_blind() {
     let denied = exec_check("denied", vec!["/etc/passwd".into()]);
     assert_blind(prober.ask(&denied).await, "Permission denied");
     assert_blind(prober.ask(&exec_check("empty", vec![])).await, "empty");
+}
+
+/// Threads belong to the namespace of the thread that made them: what is started off the driver's thread is where it is.
+#[test]
+fn a_program_runs_in_the_network_namespace_of_the_daemon() {
+    let ns = netns::Netns::new();
+    ns.ip("link add only-here type veth peer name only-there");
+    ns.block_on(async || {
+        let command = ["ip", "link", "show", "only-here"].map(str::to_owned).to_vec();
+        assert_success(Prober::new().ask(&exec_check("namespace", command.clone())).await);
+        let (mut scripts, mut events) = scripts();
+        scripts.start(script(1, command));
+        assert_eq!(end(&mut events).await, (1, ScriptEnd::Exited(0)));
+    });
 }
 
 /// SPEC 4: a script that others than root can write to is refused; an `exec` check alike.
@@ -202,7 +218,6 @@ async fn a_script_gets_its_environment_and_its_status_is_reported() {
     assert_eq!(end(&mut events).await, (2, ScriptEnd::NotStarted(why)));
 }
 
-/// systemd's sockets are ours: a script that says READY=1 or WATCHDOG=1 would speak in the daemon's name.
 #[tokio::test]
 async fn a_script_is_a_process_group_of_its_own_with_nothing_of_ours_open() {
     let secret = tempfile::Builder::new().prefix("secret").tempfile().unwrap();
