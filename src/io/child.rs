@@ -2,13 +2,16 @@
 
 use std::any::Any;
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 /// Looks at a command just before it runs, and says why it must not: others than root can write to it, or to a
@@ -30,11 +33,19 @@ const OURS: [&str; 7] = [
 ];
 
 /// A program that runs. Dropped before its end, it is killed with its whole process group, and reaped.
+///
+/// Not tokio's `Child`: that one loses a program that started but could not be registered, and we own what we start.
 pub struct Running {
-    /// None once it has ended and been reaped.
-    child: Option<Child>,
-    group: Option<Pid>,
+    /// None once it has been reaped.
+    process: Option<Process>,
+    group: Pid,
     held: Option<Box<dyn Any + Send>>,
+}
+
+struct Process {
+    child: Child,
+    /// Its pidfd (Linux 5.3), readable when it has ended.
+    end: Option<AsyncFd<OwnedFd>>,
 }
 
 /// Starts a program. Can block (fork, a slow file system): call it off the driver's thread, inside the runtime.
@@ -65,8 +76,40 @@ pub fn spawn(
     }
     builder.envs(env.iter().map(|(name, value)| (name, value)));
     let child = builder.spawn().map_err(cannot)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    Ok((Running { child: Some(child), group, held: None }, output))
+    // A process id is a pid_t in all but std's type.
+    let id = child.id() as i32;
+    // From here on an error drops it, and thereby kills it.
+    let mut running =
+        Running { process: Some(Process { child, end: None }), group: Pid::from_raw(id), held: None };
+    let end = pidfd(id).and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)).map_err(cannot)?;
+    if let Some(process) = &mut running.process {
+        process.end = Some(end);
+    }
+    Ok((running, output))
+}
+
+/// pidfd_open(2); close-on-exec by itself.
+fn pidfd(id: i32) -> io::Result<OwnedFd> {
+    // SAFETY: it takes two integers, and what it returns is a new descriptor or -1.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
+        match i32::try_from(fd) {
+            Ok(fd @ 0..) => Ok(OwnedFd::from_raw_fd(fd)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Process {
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            let Some(end) = &self.end else { return Err(io::ErrorKind::NotFound.into()) };
+            end.readable().await?.clear_ready();
+        }
+    }
 }
 
 impl Running {
@@ -83,31 +126,34 @@ impl Running {
     /// # Errors
     /// Those of waitpid(2).
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let Some(child) = &mut self.child else { return Err(io::ErrorKind::NotFound.into()) };
-        let status = child.wait().await;
-        self.child = None;
-        status
+        let Some(process) = &mut self.process else { return Err(io::ErrorKind::NotFound.into()) };
+        let status = process.wait().await?;
+        self.process = None;
+        Ok(status)
     }
 
     /// SIGKILL to every process of its group; right after the program's own end it reaches what it left behind.
     pub fn kill_group(&self) {
-        if let Some(group) = self.group {
-            // ESRCH: nobody is left, which is what we want.
-            let _ = killpg(group, Signal::SIGKILL);
-        }
+        // ESRCH: nobody is left, which is what we want.
+        let _ = killpg(self.group, Signal::SIGKILL);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut process) = self.process.take() else { return };
         self.kill_group();
+        if process.end.is_none() {
+            // It could not be watched, and we are still on the thread that started it.
+            let _ = process.child.wait();
+            return;
+        }
         let held = self.held.take();
         // Without a runtime the process ends, and init reaps.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 // An error: somebody else has reaped it.
-                let _ = child.wait().await;
+                let _ = process.wait().await;
                 drop(held);
             });
         }
