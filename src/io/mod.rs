@@ -6,3 +6,7 @@ pub mod log;
 pub mod state;
 pub mod systemd;
 pub mod script_guard;
+pub mod child;
+pub mod probe;
+pub mod resolve;
+pub mod script;
