@@ -17,6 +17,8 @@ use crate::net::{Family, Prefix};
 
 /// Where a route's protocol stands in the payload: enough to drop foreign routes before decoding them.
 pub(super) const PROTOCOL_OFFSET: usize = 5;
+/// The next hop object that a route points to.
+const RTA_NH_ID: u16 = 30;
 /// Octets of `struct rtmsg`.
 const ROUTE_HEADER: usize = 12;
 /// Octets of `struct ifaddrmsg`.
@@ -206,6 +208,30 @@ fn known_scope(scope: RouteScope) -> Option<Scope> {
     })
 }
 
+/// A route that the kernel told us of, as the payload of a request to remove exactly that one: header, key and next
+/// hops. What else it tells must not be repeated (state flags), or not together (next hops beside a next hop object).
+pub(super) fn removal(payload: &[u8]) -> Vec<u8> {
+    const KEY: [u16; 4] = [libc::RTA_DST, libc::RTA_SRC, libc::RTA_PRIORITY, libc::RTA_TABLE];
+    const HOPS: [u16; 4] = [libc::RTA_OIF, libc::RTA_GATEWAY, libc::RTA_VIA, libc::RTA_MULTIPATH];
+    let (header, attributes) = payload.split_at(ROUTE_HEADER.min(payload.len()));
+    let attributes: Vec<_> = NlasIterator::new(attributes).flatten().collect();
+    let by_object = attributes.iter().any(|nla| nla.kind() == RTA_NH_ID);
+    let mut out = header.to_vec();
+    if let Some(flags) = out.get_mut(8..ROUTE_HEADER) {
+        flags.fill(0);
+    }
+    for nla in attributes {
+        let kind = nla.kind();
+        if KEY.contains(&kind) || (kind == RTA_NH_ID && by_object) || (HOPS.contains(&kind) && !by_object) {
+            out.extend_from_slice(&nla.length().to_ne_bytes());
+            out.extend_from_slice(&kind.to_ne_bytes());
+            out.extend_from_slice(nla.value());
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+    }
+    out
+}
+
 /// An address from the payload of RTM_NEWADDR or RTM_DELADDR.
 pub(super) fn address(payload: &[u8], links: &Links) -> Option<SeenAddress> {
     let header = AddressHeader::parse(payload).ok()?;
@@ -311,6 +337,7 @@ mod tests {
         ) {
             route(&bytes, &Links::default());
             address(&bytes, &Links::default());
+            removal(&bytes);
             super::super::links::decode(&bytes);
             bytes = multipath();
             if let Some(byte) = bytes.get_mut(at) {

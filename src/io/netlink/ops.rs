@@ -15,7 +15,7 @@ use netlink_packet_route::route::RouteFlags;
 use nix::errno::Errno;
 
 use super::batch::Fate;
-use super::decode::Seen;
+use super::decode::{self, Seen};
 use super::draft::{self, Draft};
 use super::dump::Job;
 use super::encode;
@@ -204,11 +204,13 @@ impl Worker {
     }
 
     fn draft_removal(&mut self, draft: &mut Draft<Role>, old: &Found, role: Role) {
-        let kind = match old.seen {
-            Seen::Route(_) => draft::DELETE_ROUTE,
-            Seen::Address(_) => draft::DELETE_ADDRESS,
-        };
-        draft.push_raw(&mut self.channel, kind, &old.raw, 0, role);
+        match old.seen {
+            Seen::Route(_) => {
+                let payload = decode::removal(&old.raw);
+                draft.push_raw(&mut self.channel, draft::DELETE_ROUTE, &payload, 0, role);
+            }
+            Seen::Address(_) => draft.push_raw(&mut self.channel, draft::DELETE_ADDRESS, &old.raw, 0, role),
+        }
     }
 
     fn send(&mut self, draft: Draft<Role>, ops: &[Op], results: &mut Results) {
@@ -247,7 +249,7 @@ impl Worker {
         let mut draft = Draft::default();
         for (_, payload) in echoes {
             let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-            let wrong = super::decode::route(payload, &links).is_some_and(|r| r.route.metric != 0);
+            let wrong = decode::route(payload, &links).is_some_and(|r| r.route.metric != 0);
             drop(links);
             if wrong {
                 let mut route = payload.clone();

@@ -13,7 +13,7 @@ use super::socket::Channel;
 use super::standing::{describe, refusal};
 use crate::net::Family;
 
-/// Messages in one `sendmsg`; an echoed message can be larger than one that we write.
+/// Messages in one `sendmsg`: a route with many next hops can be large.
 const BATCH: usize = 256;
 /// Removing takes another look: what it uncovers (an IPv6 sibling), or what changed meanwhile.
 const ROUNDS: usize = 4;
@@ -49,7 +49,7 @@ fn ours(channel: &mut Channel, protocol: u8, links: &Links) -> io::Result<Vec<Re
             |payload| {
                 let route = decode::route(payload, links).filter(|r| r.protocol == protocol);
                 let text = route.map(|r| format!("route {}", describe(&Seen::Route(r))));
-                found.borrow_mut().extend(text.map(|text| (DELETE_ROUTE, payload.to_vec(), text)));
+                found.borrow_mut().extend(text.map(|text| (DELETE_ROUTE, decode::removal(payload), text)));
             },
         )?;
     }
