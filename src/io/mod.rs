@@ -10,3 +10,4 @@ pub mod child;
 pub mod probe;
 pub mod resolve;
 pub mod script;
+pub mod netlink;
