@@ -1,0 +1,3 @@
+//! `announcerd demo`.
+
+pub mod lab;
