@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::{frr, tls};
 use announcerd::demo::lab::topology::{ISP_TO_STANDBY, PRIMARY, SERVICE, STANDBY, prefix};
 use announcerd::demo::lab::{Bird, Topology, echo, routes, wait_for, wire};
 
@@ -95,4 +96,32 @@ fn a_host_leaves_nothing_behind() {
         let theirs = std::fs::read_link(process.path().join("ns/net"));
         assert!(theirs.is_err() || theirs.unwrap() != network, "{:?} is left", process.path());
     }
+}
+
+/// FRR with conf/frr.conf does the same, but not for routes that are marked 187: that is IS-IS to FRR, its own
+/// route, which it ignores (and sweeps at its next start). So conf/standby-frr.toml sets another `route_protocol`.
+#[test]
+fn frr_redistributes_a_kernel_route_and_the_isp_follows() {
+    let lab = Topology::build(&frr::PRIVATE).unwrap();
+    let isp = lab.start_isp().unwrap();
+    let exporter = frr::Frr::start(&lab.standby, include_str!("../../conf/frr.conf")).unwrap();
+    isp.wait_established("from_standby").unwrap();
+    let other = "198.51.100.0/25".parse().unwrap();
+    wire::add_device_route(&lab.standby, other, "lo", 187).unwrap();
+    wire::add_device_route(&lab.standby, prefix(), "lo", 200).unwrap();
+    wait_for("the route at the ISP", LIMIT, || isp.route("198.51.100.0/24", "from_standby")).unwrap();
+    assert!(!exporter.ask("zebra", "show ip route").unwrap().contains("198.51.100.0/25"));
+    assert!(exporter.advertised().unwrap().contains("198.51.100.0/24"));
+    lab.standby.run(&["ip", "route", "del", "198.51.100.0/24"]).unwrap();
+    wait_for("the withdraw", LIMIT, || isp.route("198.51.100.0/24", "from_standby").is_none().then_some(()))
+        .unwrap();
+}
+
+/// The HTTPS of the primary is one that curl would accept at the standby.
+#[test]
+fn the_primary_speaks_https() {
+    let lab = Topology::build(&[tls::AUTHORITIES]).unwrap();
+    let _web = tls::serve(&lab.primary, PRIMARY, &lab.standby);
+    let words = ["curl", "-sS", "--connect-to", "::198.18.0.1:", "https://www.example.com/healthz"];
+    assert_eq!(lab.standby.run(&words).unwrap(), "ok\n");
 }

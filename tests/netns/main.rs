@@ -1,3 +1,8 @@
 //! End-to-end tests in network namespaces: the real daemon, the real BIRD 2, the real FRR.
+//!
+//! [`rig`] builds the lab and runs the very files of conf/ in it.
 
+mod frr;
 mod lab;
+mod rig;
+mod tls;

@@ -146,7 +146,7 @@ pub struct Daemon {
 impl Daemon {
     /// Its process id, as seen from outside of the host.
     pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(self.child.id() as i32)
     }
 
     /// The child, for its pipes.

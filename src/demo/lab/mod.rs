@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 pub mod bird;
 pub mod echo;
 pub mod host;
+pub mod node;
 pub mod routes;
 mod sys;
 pub mod topology;
@@ -30,6 +31,7 @@ pub mod wire;
 
 pub use bird::Bird;
 pub use host::{Daemon, Host};
+pub use node::Node;
 pub use topology::Topology;
 
 /// Why the lab could not do something.

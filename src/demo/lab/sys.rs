@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -18,13 +19,15 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// # Errors
 /// What the kernel refused; EPERM without CAP_SYS_ADMIN.
 pub fn fork_init(hostname: &str, private: &[&str]) -> io::Result<Pid> {
-    let (mut reader, mut writer) = io::pipe()?;
+    let (mut reader, mut writer) = UnixStream::pair()?;
     let private: Vec<CString> = private.iter().map(|p| CString::new(*p)).collect::<Result<_, _>>()?;
     let pid = within_new_pid_namespace(|| {
         // SAFETY: the child makes system calls only (no allocation, no lock) and never returns.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(child),
             ForkResult::Child => {
+                // So that telling fails, and we end, if the parent is gone before it could be watched.
+                let _ = nix::unistd::close(reader.as_raw_fd());
                 let error = become_init(hostname, &private).err().map_or(0, |e| e as i32);
                 let told = writer.write_all(&error.to_ne_bytes());
                 rest(error == 0 && told.is_ok())

@@ -52,7 +52,7 @@ async fn index_of(handle: &Handle, interface: &str) -> std::result::Result<u32, 
 /// Connects two hosts by a veth pair with addresses of one prefix of `len` bits, both ends up.
 pub fn connect(a: End<'_>, b: End<'_>, len: u8) -> Result<()> {
     // The kernel makes the other end where it belongs: the two names need not differ.
-    let init = b.host.init().as_raw().cast_unsigned();
+    let init = b.host.init().as_raw() as u32;
     let peer = LinkMessageBuilder::<LinkUnspec>::new().name(b.interface).setns_by_pid(init).build();
     let veth = LinkMessageBuilder::<LinkVeth>::new(a.interface, b.interface)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))

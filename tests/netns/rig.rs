@@ -1,0 +1,1 @@
+//! The lab with everything in it.
