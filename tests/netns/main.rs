@@ -2,7 +2,11 @@
 //!
 //! [`rig`] builds the lab and runs the very files of conf/ in it.
 
+mod crash;
+mod demo;
 mod frr;
 mod lab;
 mod rig;
+mod scripts;
+mod standby;
 mod tls;
