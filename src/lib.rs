@@ -4,6 +4,7 @@ pub mod announcer;
 pub mod config;
 pub mod demo;
 pub mod fib;
+pub mod health;
 pub mod io;
 pub mod net;
 pub mod status;

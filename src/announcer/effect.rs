@@ -1,6 +1,7 @@
 //! What the [`Announcer`](super::Announcer) wants the world to do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::{DumpId, ProbeId, RequestId, ScriptId};
 use super::journal::Record;
@@ -45,7 +46,10 @@ pub enum Effect {
     /// Tell the log.
     Log(Note),
     /// Everything is in order: end the process.
-    Exit,
+    Exit {
+        /// `on_stop = "keep"`: what stays in the kernel is to be swept after this, unless a successor takes it over.
+        sweep_after: Option<Duration>,
+    },
 }
 
 /// A script to run, without a shell, in a process group of its own.

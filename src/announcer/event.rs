@@ -62,13 +62,8 @@ pub enum Event {
         /// What.
         command: Command,
     },
-    /// A new configuration, checked already.
-    Reload {
-        /// For the reply; none on SIGHUP.
-        id: Option<RequestId>,
-        /// The whole of it.
-        config: Config,
-    },
+    /// A new configuration, checked already, that needs no restart.
+    Reload(Box<Config>),
     /// SIGTERM or SIGINT: leave in order.
     Terminate,
 }

@@ -12,6 +12,8 @@ use crate::time::Time;
 pub struct Memory {
     /// One entry an instance that has anything to remember.
     pub instances: BTreeMap<Name, Remembered>,
+    /// `on_stop = "keep"`: until then a successor may resume MASTER though the daemon stopped in order.
+    pub kept_until: Option<Time>,
 }
 
 /// What is kept of an instance.

@@ -1,9 +1,220 @@
 //! The composition: events in, effects out, every decision in between.
+//!
+//! [`Announcer`] is the whole daemon without its edges: no socket, clock, file or randomness. Whoever drives it calls
+//!
+//! - [`Announcer::handle_event`] when something happened,
+//! - [`Announcer::handle_timeout`] when the time of [`Announcer::poll_timeout`] has come,
+//! - [`Announcer::poll_effect`] after either, until there is no more to do.
+//!
+//! Checks, instances, scripts and kernel objects never call each other: they return what happened to them, and the
+//! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
+//! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `operate.rs` what operators ask,
+//! `reload.rs` a new configuration, `report.rs` the picture for status and explain.
 
+mod conduct;
 pub mod effect;
 pub mod event;
+pub mod gate;
+pub mod instance;
 pub mod journal;
+mod kernel;
 pub mod memory;
+mod operate;
+mod probes;
+mod reload;
+mod report;
+pub mod scripts;
+pub mod timers;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use effect::Effect;
 pub use event::Event;
+
+use crate::config::model::{Config, Name};
+use crate::fib::Fib;
+use crate::fib::object::LinkState;
+use crate::health::Check;
+use crate::net::Prefix;
+use crate::time::Time;
+use conduct::Member;
+use effect::{Level, Note};
+use event::ProbeId;
+use journal::Journal;
+use memory::Memory;
+use probes::Outstanding;
+use timers::{CheckId, InstanceId, Timer, Timers};
+
+/// A timer that ends this late means that we did not run: a suspended machine, a stopped process, a starved one.
+pub const LATE: Duration = Duration::from_millis(250);
+
+/// What the last process left behind.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Legacy {
+    /// Its memory.
+    pub memory: Memory,
+    /// It died on this boot and not long ago: a MASTER may go on.
+    pub resumable: bool,
+}
+
+/// The deterministic core.
+#[derive(Debug)]
+pub struct Announcer {
+    config: Config,
+    started: Time,
+    checks: BTreeMap<CheckId, Check>,
+    check_ids: HashMap<Name, CheckId>,
+    members: BTreeMap<InstanceId, Member>,
+    links: BTreeMap<String, LinkState>,
+    fib: Fib,
+    dump: kernel::DumpState,
+    journal: Journal,
+    timers: Timers,
+    outstanding: HashMap<ProbeId, Outstanding>,
+    effects: VecDeque<Effect>,
+    own: Arc<[Prefix]>,
+    next_id: u64,
+    next_script: u64,
+    stopping: Option<Stopping>,
+    saved: Memory,
+    /// Something that is kept may have changed.
+    memory_stale: bool,
+    kept_until: Option<Time>,
+    /// When we were last called: the time up to which nothing was missed.
+    present: Time,
+}
+
+/// How far a stop is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopping {
+    /// Draining, removing, waiting for scripts.
+    Leaving,
+    /// [`Effect::Exit`] is out.
+    Gone,
+}
+
+impl Announcer {
+    /// A daemon that starts at `now`. Its first effects follow at once.
+    pub fn new(config: Config, legacy: &Legacy, now: Time) -> Self {
+        let mut announcer = Announcer {
+            own: Arc::from([]),
+            started: now,
+            checks: BTreeMap::new(),
+            check_ids: HashMap::new(),
+            members: BTreeMap::new(),
+            links: BTreeMap::new(),
+            fib: Fib::default(),
+            dump: kernel::DumpState::default(),
+            journal: Journal::default(),
+            timers: Timers::default(),
+            outstanding: HashMap::new(),
+            effects: VecDeque::new(),
+            next_id: 0,
+            next_script: 0,
+            stopping: None,
+            saved: legacy.memory.clone(),
+            memory_stale: true,
+            kept_until: None,
+            present: now,
+            config: Config { checks: Vec::new(), instances: Vec::new(), ..config.clone() },
+        };
+        announcer.own = own_prefixes(&config);
+        for check in &config.checks {
+            announcer.add_check(check.clone(), now);
+        }
+        for instance in &config.instances {
+            announcer.add_instance(instance.clone(), legacy, now);
+        }
+        announcer.config = config;
+        announcer.want_dump(now);
+        announcer.settle(now);
+        announcer
+    }
+
+    /// Something happened.
+    pub fn handle_event(&mut self, event: Event, now: Time) {
+        self.notice_absence(now);
+        match event {
+            Event::Probe { id, outcome } => self.on_probe(id, outcome, now),
+            Event::LinkIs(link) => self.on_link(link, now),
+            Event::LinkGone(name) => self.on_link_gone(&name, now),
+            Event::Dump { id, result } => self.on_dump(id, result, now),
+            Event::KernelChanged => self.want_dump(now),
+            Event::Ops(results) => self.on_ops(results, now),
+            Event::Script { id, end } => self.on_script(id, &end, now),
+            Event::Command { id, command } => self.on_command(id, command, now),
+            Event::Reload(config) => self.on_reload(*config, now),
+            Event::Terminate => self.on_terminate(now),
+        }
+        self.settle(now);
+    }
+
+    /// The time of [`Announcer::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.notice_absence(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Probe(id) => self.on_probe_due(id, now),
+                Timer::ProbeTimeout(id) => self.on_probe_timeout(id, now),
+                Timer::Instance(id) => self.evaluate(id, now),
+                Timer::Script(id) => self.on_script_timer(id, now),
+                Timer::Retry => self.fib.retry(now, false),
+                Timer::Scan => self.on_scan(now),
+                Timer::StopBound => self.give_up_stopping(),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The next thing that the world must do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Announcer::handle_timeout`] is to be called, and why.
+    pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
+        self.timers.next()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// After every event: operations that are due go out, and what must survive is kept.
+    fn settle(&mut self, now: Time) {
+        self.plan_kernel(now);
+        self.conclude(now);
+        self.save_if_changed();
+        self.leave_if_done();
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    fn log(&mut self, level: Level, about: Option<&Name>, text: impl Into<String>) {
+        self.emit(Effect::Log(Note { level, about: about.cloned(), text: text.into() }));
+    }
+
+    fn save_if_changed(&mut self) {
+        if !std::mem::take(&mut self.memory_stale) {
+            return;
+        }
+        let here = self.members.values().filter(|m| !m.retired);
+        let instances = here.map(|m| (m.name().clone(), m.instance.remember())).collect();
+        let memory = Memory { instances, kept_until: self.kept_until };
+        if memory != self.saved {
+            self.saved = memory.clone();
+            self.emit(Effect::Save(memory));
+        }
+    }
+}
+
+/// The prefixes that are ours to announce: whoever answers from inside them may be ourselves.
+fn own_prefixes(config: &Config) -> Arc<[Prefix]> {
+    let routes = config.instances.iter().flat_map(|i| &i.routes);
+    routes.filter(|r| r.export).map(|r| r.to).filter(|p| !p.is_default()).collect()
+}

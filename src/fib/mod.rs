@@ -1,3 +1,8 @@
 //! Kernel objects: wanted, observed, and the plan from one to the other.
 
+pub mod desired;
+pub mod normal;
 pub mod object;
+pub mod reconcile;
+
+pub use reconcile::Fib;

@@ -1,0 +1,278 @@
+//! From verdicts to transitions, and from transitions to kernel, scripts and journal.
+
+use std::sync::Arc;
+
+use super::effect::Level;
+use super::event::{ScriptEnd, ScriptId};
+use super::gate::{self, PrimaryState, RequireView};
+use super::instance::{self, Inputs, Instance, Transition};
+use super::journal::State;
+use super::scripts::{Action, Job, Scripts};
+use super::timers::{CheckId, InstanceId, Timer};
+use super::{Announcer, Effect, Legacy};
+use crate::config::model::{self, Name};
+use crate::fib::desired;
+use crate::health::Check;
+use crate::time::Time;
+
+/// An instance and all that belongs to it.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) instance: Instance,
+    pub(super) scripts: Scripts,
+    /// The checks of `primary`, in the order of the configuration.
+    pub(super) primary: Vec<CheckId>,
+    /// The checks of `require`.
+    pub(super) require: Vec<CheckId>,
+    /// Scripts of MASTER that wait for the kernel.
+    held: Option<Job>,
+    /// The transition whose kernel work is not done yet.
+    open: Option<u64>,
+    /// No longer configured: it leaves, and is then forgotten.
+    pub(super) retired: bool,
+}
+
+impl Member {
+    pub(super) fn name(&self) -> &Name {
+        &self.instance.config.name
+    }
+}
+
+impl Announcer {
+    pub(super) fn add_instance(&mut self, config: Arc<model::Instance>, legacy: &Legacy, now: Time) {
+        self.next_id += 1;
+        let id = InstanceId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
+        let until = now + self.config.node.init_timeout;
+        let remembered = legacy.memory.instances.get(&config.name);
+        let instance = Instance::new(config.clone(), remembered, legacy.resumable, now, until);
+        self.fib.set_objects(id, desired::planned(&config));
+        let level = instance.level();
+        self.fib.set_level(id, level, level == instance::Level::Full);
+        let member = Member {
+            scripts: Scripts::new(config.name.clone()),
+            primary: self.ids_of(config.primary.as_ref().map_or(&[], |p| &p.checks)),
+            require: self.ids_of(config.require.as_ref().map_or(&[], |r| &r.checks)),
+            instance,
+            held: None,
+            open: None,
+            retired: false,
+        };
+        self.members.insert(id, member);
+        // The first look follows from the timer, so that all instances exist by then.
+        self.timers.set(Timer::Instance(id), Some(now));
+    }
+
+    pub(super) fn ids_of(&self, names: &[Name]) -> Vec<CheckId> {
+        // Every name was checked at load.
+        names.iter().filter_map(|n| self.check_ids.get(n).copied()).collect()
+    }
+
+    pub(super) fn id_of(&self, name: &str) -> Option<InstanceId> {
+        self.members.iter().find(|(_, m)| !m.retired && &**m.name() == name).map(|(id, _)| *id)
+    }
+
+    /// What an instance decides by.
+    pub(super) fn inputs(&self, member: &Member, now: Time) -> Inputs {
+        let checks =
+            |ids: &[CheckId]| -> Vec<&Check> { ids.iter().filter_map(|id| self.checks.get(id)).collect() };
+        let config = &member.instance.config;
+        let required = checks(&member.require);
+        let require =
+            config.require.as_ref().map_or_else(RequireView::nothing, |r| gate::require(r, &required, now));
+        let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
+        let moment = primary.as_ref().filter(|p| p.state == PrimaryState::Down).and_then(|p| p.witness_after);
+        let witnessed = match (&config.require, moment) {
+            (Some(r), Some(moment)) => gate::witnessed(r, &required, moment),
+            _ => true,
+        };
+        Inputs { primary, require, witnessed }
+    }
+
+    /// A check's verdict changed, or (without `changed`) it succeeded, which may be the witness that a takeover waits for.
+    pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
+        let concerned = |m: &Member| {
+            let required = m.require.contains(&check);
+            if changed {
+                required || m.primary.contains(&check)
+            } else {
+                required && m.instance.could_take_over()
+            }
+        };
+        let ids: Vec<InstanceId> =
+            self.members.iter().filter(|(_, m)| concerned(m)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.evaluate(id, now);
+        }
+    }
+
+    /// Lets an instance decide, carries out what it decided, and asks when it wants to be asked again.
+    pub(super) fn evaluate(&mut self, id: InstanceId, now: Time) {
+        // Nothing is decided before it is known what is there: what was left behind must be adopted or swept first.
+        if !self.fib.is_known() {
+            self.timers.set(Timer::Instance(id), None);
+            return;
+        }
+        self.memory_stale = true;
+        while let Some(member) = self.members.get(&id) {
+            let inputs = self.inputs(member, now);
+            let Some(member) = self.members.get_mut(&id) else { return };
+            match member.instance.decide(&inputs, now) {
+                Some(transition) => self.carry_out(id, transition, now),
+                None => {
+                    let level = member.instance.level();
+                    let deadline = member.instance.deadline(&inputs, now);
+                    self.fib.set_level(id, level, false);
+                    self.timers.set(Timer::Instance(id), deadline);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Kernel first, then journal; scripts at once, but those of MASTER when the kernel has everything.
+    pub(super) fn carry_out(&mut self, id: InstanceId, transition: Transition, now: Time) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let name = member.name().clone();
+        let level = member.instance.level();
+        self.fib.set_level(id, level, transition.resumed);
+        let (from, to) = (transition.from, transition.to);
+        let record = self.journal.push(now, name, from, to, transition.reason.clone());
+        record.timeline.first_bad_probe = transition.first_bad;
+        let record = record.clone();
+        member.open = Some(record.seq);
+        member.held = None;
+        member.scripts.left(to, now);
+        let job = job(member, &transition, record.seq, &self.config.node.name);
+        self.emit(Effect::Journal(record));
+        match job {
+            _ if transition.resumed => {}
+            None => {}
+            Some(job) if to == State::Master => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.held = Some(job);
+                }
+            }
+            Some(job) => self.start_job(id, job, now),
+        }
+        self.set_script_timer(id);
+    }
+
+    /// After the kernel's answers: what waited for them goes on.
+    pub(super) fn conclude(&mut self, now: Time) {
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.conclude_one(id, now);
+        }
+    }
+
+    fn conclude_one(&mut self, id: InstanceId, now: Time) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let progress = self.fib.progress(id);
+        let full = member.instance.level() == instance::Level::Full;
+        let done = match full {
+            true => self.fib.is_released(id) && progress.export_missing == 0 && progress.support_missing == 0,
+            // What is left for the drain goes later; the announcement is what this is about.
+            false => progress.leaving == 0,
+        };
+        if !done {
+            return;
+        }
+        let held = member.held.take();
+        if let Some(seq) = member.open.take() {
+            if let Some(record) = self.journal.get_mut(seq) {
+                record.timeline.kernel_acked = Some(now);
+                let record = record.clone();
+                self.emit(Effect::Journal(record));
+            }
+        }
+        if let Some(job) = held {
+            self.start_job(id, job, now);
+        }
+    }
+
+    fn start_job(&mut self, id: InstanceId, job: Job, now: Time) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let actions = member.scripts.push(job, now, &mut self.next_script);
+        self.script_actions(id, actions, now);
+    }
+
+    pub(super) fn on_script(&mut self, script: ScriptId, end: &ScriptEnd, now: Time) {
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        for id in ids {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let actions = member.scripts.ended(script, end, now, &mut self.next_script);
+            self.script_actions(id, actions, now);
+        }
+    }
+
+    pub(super) fn on_script_timer(&mut self, id: InstanceId, now: Time) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let actions = member.scripts.timeout(now, &mut self.next_script);
+        self.script_actions(id, actions, now);
+    }
+
+    fn script_actions(&mut self, id: InstanceId, actions: Vec<Action>, now: Time) {
+        for action in actions {
+            match action {
+                Action::Run(run) => self.emit(Effect::RunScript(run)),
+                Action::Kill(script) => self.emit(Effect::KillScript(script)),
+                Action::Failed(text) => {
+                    let name = self.members.get(&id).map(|m| m.name().clone());
+                    self.log(Level::Error, name.as_ref(), text);
+                }
+                Action::Done(seq) => self.note_scripts_done(seq, now),
+            }
+        }
+        self.set_script_timer(id);
+    }
+
+    fn note_scripts_done(&mut self, seq: u64, now: Time) {
+        if let Some(record) = self.journal.get_mut(seq) {
+            record.timeline.notify_done = Some(now);
+            let record = record.clone();
+            self.emit(Effect::Journal(record));
+        }
+    }
+
+    fn set_script_timer(&mut self, id: InstanceId) {
+        let deadline = self.members.get(&id).and_then(|m| m.scripts.deadline());
+        self.timers.set(Timer::Script(id), deadline);
+    }
+}
+
+/// The scripts of a transition, as keepalived calls them; None if there are none.
+fn job(member: &Member, transition: &Transition, seq: u64, node: &str) -> Option<Job> {
+    /// keepalived's priority for an instance that has none.
+    const PRIORITY: &str = "100";
+    let config = &member.instance.config;
+    let (notify, name, state) = (&config.notify, &config.name, transition.to);
+    let own = match state {
+        State::Master => &notify.master,
+        State::Backup => &notify.backup,
+        State::Fault => &notify.fault,
+        State::Stop => &notify.stop,
+        State::Init => return None,
+    };
+    let mut commands = std::collections::VecDeque::new();
+    if !own.is_empty() {
+        commands.push_back(own.clone());
+    }
+    if !notify.any.is_empty() {
+        let mut any = notify.any.clone();
+        any.extend(["INSTANCE", name, state.word(), PRIORITY].map(str::to_owned));
+        commands.push_back(any);
+    }
+    if commands.is_empty() {
+        return None;
+    }
+    let env = vec![
+        ("ANNOUNCERD_NODE", node.to_owned()),
+        ("ANNOUNCERD_INSTANCE", name.to_string()),
+        ("ANNOUNCERD_STATE", state.word().to_owned()),
+        ("ANNOUNCERD_PREVIOUS_STATE", transition.from.word().to_owned()),
+        ("ANNOUNCERD_REASON", transition.reason.clone()),
+        ("ANNOUNCERD_PRIORITY", PRIORITY.to_owned()),
+        ("ANNOUNCERD_SEQ", seq.to_string()),
+    ];
+    Some(Job { seq, state, commands, env, timeout: notify.timeout, retry: notify.retry })
+}

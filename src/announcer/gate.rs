@@ -1,0 +1,129 @@
+//! From verdicts to the two conditions of an instance: how its primary is, and whether `require` is met.
+
+use crate::config::model::{Primary, Require};
+use crate::health::{Check, Verdict};
+use crate::time::Time;
+
+/// How the primary is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PrimaryState {
+    /// The `down` verdicts reach `down_when`.
+    Down,
+    /// The `up` verdicts reach `up_when`.
+    Well,
+    /// Neither: no takeover, and the failback clock starts anew.
+    Undecided,
+}
+
+impl PrimaryState {
+    /// "down", "well" or "undecided".
+    pub fn word(self) -> &'static str {
+        match self {
+            PrimaryState::Down => "down",
+            PrimaryState::Well => "well",
+            PrimaryState::Undecided => "undecided",
+        }
+    }
+}
+
+/// What is known of the primary.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PrimaryView {
+    /// How it is.
+    pub state: PrimaryState,
+    /// When the first of the failures that count became known.
+    pub first_bad: Option<Time>,
+    /// A witness of our own connectivity must have been asked after this: the start of the youngest row of failures
+    /// among the checks that are down. An older row proves nothing about the moment when the last one fell.
+    pub witness_after: Option<Time>,
+    /// The verdicts, in words.
+    pub reason: String,
+}
+
+/// Whether `require` is met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequireState {
+    /// Enough verdicts are `up`.
+    Met,
+    /// Not met, but it could be if what is unknown turned out well; from this time on that no longer excuses.
+    Unknown(Time),
+    /// Not met.
+    Unmet,
+}
+
+impl RequireState {
+    /// "met", "unknown" or "unmet".
+    pub fn word(self) -> &'static str {
+        match self {
+            RequireState::Met => "met",
+            RequireState::Unknown(_) => "unknown",
+            RequireState::Unmet => "unmet",
+        }
+    }
+}
+
+/// What is known of `require`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequireView {
+    /// Whether it is met.
+    pub state: RequireState,
+    /// The verdicts that are not `up`, in words; empty if there is none.
+    pub reason: String,
+}
+
+impl RequireView {
+    /// An instance that requires nothing.
+    pub fn nothing() -> Self {
+        RequireView { state: RequireState::Met, reason: String::new() }
+    }
+}
+
+/// Judges a primary by its checks (in the order of the configuration).
+pub fn primary(config: &Primary, checks: &[&Check]) -> PrimaryView {
+    let count = |v: Verdict| checks.iter().filter(|c| c.verdict() == v).count();
+    let state = if count(Verdict::Down) >= config.down_when.needed(checks.len()) {
+        PrimaryState::Down
+    } else if count(Verdict::Up) >= config.up_when.needed(checks.len()) {
+        PrimaryState::Well
+    } else {
+        PrimaryState::Undecided
+    };
+    let fallen = || checks.iter().filter(|c| c.verdict() == Verdict::Down);
+    PrimaryView {
+        state,
+        first_bad: fallen().filter_map(|c| c.threshold().first_bad()).min(),
+        witness_after: fallen().filter_map(|c| c.threshold().streak()).max(),
+        reason: describe(checks.iter().copied()),
+    }
+}
+
+/// Judges `require` by its checks (in the order of the configuration).
+pub fn require(config: &Require, checks: &[&Check], now: Time) -> RequireView {
+    let needed = config.up_when.needed(checks.len());
+    let ups = checks.iter().filter(|c| c.verdict() == Verdict::Up).count();
+    // An unknown is excused until it has lasted the check's fall time.
+    let mut excused: Vec<Time> = checks.iter().filter_map(|c| c.lapses_at()).filter(|t| *t > now).collect();
+    excused.sort_unstable_by(|a, b| b.cmp(a));
+    let state = if ups >= needed {
+        RequireState::Met
+    } else {
+        // Enough excuses must hold at once: the one that decides is the missing-th longest.
+        match excused.get(needed - ups - 1) {
+            Some(until) => RequireState::Unknown(*until),
+            None => RequireState::Unmet,
+        }
+    };
+    let reason = describe(checks.iter().copied().filter(|c| c.verdict() != Verdict::Up));
+    RequireView { state, reason }
+}
+
+/// True if enough required checks have had a success from a probe that was sent after `moment`: then it is not we who
+/// are cut off.
+pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
+    let fresh = checks.iter().filter(|c| c.verdict() == Verdict::Up && c.last_success_sent() >= Some(moment));
+    fresh.count() >= config.up_when.needed(checks.len())
+}
+
+fn describe<'a>(checks: impl Iterator<Item = &'a Check>) -> String {
+    checks.map(Check::describe).collect::<Vec<_>>().join(", ")
+}

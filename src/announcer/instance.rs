@@ -1,0 +1,511 @@
+//! The state machine of one instance: INIT, BACKUP, MASTER, FAULT, STOP.
+//!
+//! Pure: it is told what is known ([`Inputs`]) and what time it is, and says which transition follows. It knows
+//! nothing of probes, kernel or scripts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::Forced;
+use super::gate::{PrimaryState, PrimaryView, RequireState, RequireView};
+use super::journal::State;
+use super::memory::{Override, Remembered};
+use crate::config::model::{self, Failback, OnStop};
+use crate::time::Time;
+
+/// A takeover this soon after a failback is a flap; a recovery this soon after the last has to wait.
+const FLAP_WINDOW: Duration = Duration::from_secs(3600);
+/// The longest that `require` must be met before MASTER comes back out of FAULT.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// What an instance decides by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inputs {
+    /// Its primary; None if it has none.
+    pub primary: Option<PrimaryView>,
+    /// Its `require`.
+    pub require: RequireView,
+    /// A required check has answered a probe that was sent after the primary's first failure: we are not cut off.
+    pub witnessed: bool,
+}
+
+/// A change of state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transition {
+    /// From.
+    pub from: State,
+    /// To.
+    pub to: State,
+    /// Why, in words.
+    pub reason: String,
+    /// The first failed probe of the row that led here, if failures did.
+    pub first_bad: Option<Time>,
+    /// MASTER was taken up again where the last process left it: nothing changes in the world.
+    pub resumed: bool,
+}
+
+/// How much of its kernel objects an instance wants; more from top to bottom.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Nothing: it has left.
+    Nothing,
+    /// Those that are wanted always.
+    Base,
+    /// All but what announces: traffic that is still under way is served.
+    Drain,
+    /// All.
+    Full,
+}
+
+/// The data of a state live in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Phase {
+    Init { until: Time, resumed: bool },
+    Backup { takeover: Option<Time>, drain: Option<Time> },
+    Master { well_since: Option<Time> },
+    Fault { was_master: bool, met_since: Option<Time> },
+    Stop { drain: Option<Time>, kept: Option<Level> },
+}
+
+/// What the verdicts and the operator ask for, `require` left aside.
+enum Call {
+    TakeOver { reason: String, first_bad: Option<Time>, at_once: bool, flap: bool },
+    HandBack { reason: String, at_once: bool },
+    Stay { reason: String },
+}
+
+/// An instance at run time.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its configuration.
+    pub config: Arc<model::Instance>,
+    phase: Phase,
+    since: Time,
+    reason: String,
+    forced: Option<Override>,
+    flaps: u32,
+    last_failback: Option<Time>,
+    recoveries: u32,
+    last_recovery: Option<Time>,
+    failback_asked: bool,
+}
+
+impl Instance {
+    /// Starts in INIT, which ends at `until` at the latest. `remembered` is what the last process left, and with
+    /// `resume` its MASTER goes on.
+    pub fn new(
+        config: Arc<model::Instance>,
+        remembered: Option<&Remembered>,
+        resume: bool,
+        now: Time,
+        until: Time,
+    ) -> Self {
+        let resumed = resume && remembered.is_some_and(|r| r.state == State::Master);
+        Instance {
+            config,
+            phase: Phase::Init { until, resumed },
+            since: now,
+            reason: if resumed {
+                "resuming MASTER; waiting for the checks"
+            } else {
+                "waiting for the checks"
+            }
+            .into(),
+            forced: remembered.and_then(|r| r.forced),
+            flaps: remembered.map_or(0, |r| r.flaps),
+            last_failback: remembered.and_then(|r| r.last_failback),
+            recoveries: 0,
+            last_recovery: None,
+            failback_asked: false,
+        }
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Init { .. } => State::Init,
+            Phase::Backup { .. } => State::Backup,
+            Phase::Master { .. } => State::Master,
+            Phase::Fault { .. } => State::Fault,
+            Phase::Stop { .. } => State::Stop,
+        }
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Why.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The override in force.
+    pub fn forced(&self) -> Option<Override> {
+        self.forced
+    }
+
+    /// Flaps that lengthen the failback delay.
+    pub fn flaps(&self) -> u32 {
+        self.flaps
+    }
+
+    /// The kernel objects it wants.
+    pub fn level(&self) -> Level {
+        match self.phase {
+            Phase::Init { resumed: true, .. } | Phase::Master { .. } => Level::Full,
+            Phase::Backup { drain: Some(_), .. } | Phase::Stop { drain: Some(_), kept: None } => Level::Drain,
+            Phase::Init { .. } | Phase::Backup { .. } | Phase::Fault { .. } => Level::Base,
+            Phase::Stop { kept: Some(level), .. } => level,
+            Phase::Stop { .. } => Level::Nothing,
+        }
+    }
+
+    /// What is worth keeping across a restart.
+    pub fn remember(&self) -> Remembered {
+        let announcing = self.level() == Level::Full;
+        Remembered {
+            state: if announcing { State::Master } else { self.state() },
+            since: self.since,
+            forced: self.forced,
+            flaps: self.flaps,
+            last_failback: self.last_failback,
+        }
+    }
+
+    /// True while a takeover waits for nothing but a witness: then the required checks are to be probed at once.
+    pub fn could_take_over(&self) -> bool {
+        matches!(self.phase, Phase::Init { resumed: false, .. } | Phase::Backup { .. } | Phase::Fault { .. })
+    }
+
+    /// What it waits for, and until when: "takeover", "failback", "drain" or "recovery".
+    pub fn pending(&self) -> Option<(&'static str, Time)> {
+        match &self.phase {
+            Phase::Backup { takeover: Some(due), .. } => Some(("takeover", *due)),
+            Phase::Backup { drain: Some(end), .. } | Phase::Stop { drain: Some(end), .. } => {
+                Some(("drain", *end))
+            }
+            Phase::Master { well_since: Some(t) } if self.config.failback == Failback::Auto => {
+                Some(("failback", *t + self.failback_delay()))
+            }
+            Phase::Fault { met_since: Some(t), was_master } => {
+                Some(("recovery", *t + self.recovery_hold(*was_master, *t)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Sets or ends an override. [`Instance::decide`] acts on it.
+    pub fn force(&mut self, forced: Option<Override>) {
+        self.forced = forced;
+    }
+
+    /// The operator wants the traffic back at the primary now. Errors say why that cannot be.
+    pub fn ask_failback(&mut self, inputs: &Inputs, reset_flaps: bool) -> Result<String, String> {
+        if reset_flaps {
+            self.flaps = 0;
+            self.last_failback = None;
+        }
+        let name = &self.config.name;
+        if self.state() != State::Master {
+            return match reset_flaps {
+                true => Ok(format!(
+                    "{name}: flap penalty forgotten; nothing to hand back in {}",
+                    self.state().word()
+                )),
+                false => Err(format!("{name} is in {}: there is nothing to hand back", self.state().word())),
+            };
+        }
+        if self.forced.is_some() {
+            return Err(format!("{name} is forced; end that first: announcerctl auto {name}"));
+        }
+        match &inputs.primary {
+            Some(p) if p.state == PrimaryState::Well => {
+                self.failback_asked = true;
+                Ok(format!("{name}: handing back"))
+            }
+            Some(p) => Err(format!(
+                "the primary of {name} is {} ({}); to withdraw all the same: announcerctl force {name} backup",
+                p.state.word(),
+                p.reason
+            )),
+            None => Err(format!("{name} has no primary to hand back to")),
+        }
+    }
+
+    /// A second wish to stop: no more draining.
+    pub fn cut_drain(&mut self) {
+        if let Phase::Stop { drain, .. } | Phase::Backup { drain, .. } = &mut self.phase {
+            *drain = None;
+        }
+    }
+
+    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept).
+    pub fn stop(&mut self, reason: &str, may_keep: bool, now: Time) -> Option<Transition> {
+        if self.state() == State::Stop {
+            return None;
+        }
+        let level = self.level();
+        let kept = (may_keep && matches!(self.config.on_stop, OnStop::Keep { .. }) && level == Level::Full)
+            .then_some(level);
+        let drain = (level >= Level::Drain && kept.is_none() && !self.config.drain.is_zero())
+            .then(|| now + self.config.drain);
+        Some(self.go(Phase::Stop { drain, kept }, reason.to_owned(), None, now))
+    }
+
+    /// The transition that follows from what is known, if any. To be called until it says None.
+    pub fn decide(&mut self, inputs: &Inputs, now: Time) -> Option<Transition> {
+        if self.forced.is_some_and(|f| f.until.is_some_and(|t| t <= now)) {
+            self.forced = None;
+        }
+        match self.phase.clone() {
+            Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),
+            Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
+            Phase::Master { well_since } => self.decide_master(inputs, now, well_since),
+            Phase::Fault { was_master, met_since } => self.decide_fault(inputs, now, was_master, met_since),
+            Phase::Stop { drain, kept } => {
+                self.phase = Phase::Stop { drain: drain.filter(|end| *end > now), kept };
+                None
+            }
+        }
+    }
+
+    /// When [`Instance::decide`] must be asked again though nothing happened.
+    pub fn deadline(&self, inputs: &Inputs, now: Time) -> Option<Time> {
+        let init = match self.phase {
+            Phase::Init { until, .. } => Some(until),
+            _ => None,
+        };
+        let drain = match self.phase {
+            Phase::Backup { drain, .. } | Phase::Stop { drain, .. } => drain,
+            _ => None,
+        };
+        let lapse = match inputs.require.state {
+            RequireState::Unknown(until) => Some(until),
+            _ => None,
+        };
+        let pending = self.pending().map(|(_, at)| at);
+        let expiry = self.forced.and_then(|f| f.until);
+        // A deadline that has passed waits for an event: asking again would not help.
+        [init, drain, lapse, pending, expiry].into_iter().flatten().filter(|t| *t > now).min()
+    }
+
+    fn decide_init(&mut self, inputs: &Inputs, now: Time, until: Time, resumed: bool) -> Option<Transition> {
+        let primary_decided = self.forced.is_some()
+            || inputs.primary.as_ref().is_none_or(|p| p.state != PrimaryState::Undecided);
+        let require_decided = !matches!(inputs.require.state, RequireState::Unknown(_));
+        if !(primary_decided && require_decided) && now < until {
+            return None;
+        }
+        if inputs.require.state != RequireState::Met {
+            return Some(self.fault(inputs, resumed, now));
+        }
+        if resumed && self.forced.is_none_or(|f| f.state != Forced::Backup) {
+            let reason = "resumed MASTER after a restart".to_owned();
+            let transition = self.go(Phase::Master { well_since: None }, reason, None, now);
+            return Some(Transition { resumed: true, ..transition });
+        }
+        Some(self.decide_anew(inputs, resumed, now))
+    }
+
+    fn decide_backup(
+        &mut self,
+        inputs: &Inputs,
+        now: Time,
+        takeover: Option<Time>,
+        drain: Option<Time>,
+    ) -> Option<Transition> {
+        let drain = drain.filter(|end| *end > now);
+        match inputs.require.state {
+            RequireState::Unmet => return Some(self.fault(inputs, false, now)),
+            // Lapsed while we looked: the same as unmet. Before that it only blocks.
+            RequireState::Unknown(until) if until <= now => return Some(self.fault(inputs, false, now)),
+            _ => {}
+        }
+        let met = inputs.require.state == RequireState::Met;
+        let takeover = match self.call(inputs) {
+            Call::TakeOver { reason, first_bad, at_once, flap } => {
+                let delay = if at_once { Duration::ZERO } else { self.config.takeover_delay };
+                let due = match takeover {
+                    Some(due) if !at_once => due,
+                    _ if !met => return self.wait_in_backup(takeover, drain),
+                    _ => now + delay,
+                };
+                if due <= now && met {
+                    return Some(self.take_over(reason, first_bad, flap, now));
+                }
+                Some(due)
+            }
+            Call::HandBack { reason, .. } | Call::Stay { reason } => {
+                self.reason = reason;
+                None
+            }
+        };
+        self.wait_in_backup(takeover, drain)
+    }
+
+    fn wait_in_backup(&mut self, takeover: Option<Time>, drain: Option<Time>) -> Option<Transition> {
+        self.phase = Phase::Backup { takeover, drain };
+        None
+    }
+
+    fn decide_master(&mut self, inputs: &Inputs, now: Time, well_since: Option<Time>) -> Option<Transition> {
+        if self.is_require_lost(inputs, now) {
+            return Some(self.fault(inputs, true, now));
+        }
+        let Call::HandBack { reason, at_once } = self.call(inputs) else {
+            self.phase = Phase::Master { well_since: None };
+            self.failback_asked = false;
+            return None;
+        };
+        let since = well_since.unwrap_or(now);
+        let due = since + self.failback_delay();
+        let by_itself = self.config.failback == Failback::Auto && due <= now;
+        if !(at_once || self.failback_asked || by_itself) {
+            self.phase = Phase::Master { well_since: Some(since) };
+            return None;
+        }
+        let reason = match (at_once, self.failback_asked) {
+            (true, _) => reason,
+            (false, true) => format!("the operator handed back; {reason}"),
+            (false, false) => format!("{reason} for {}", humantime::format_duration(now.since(since))),
+        };
+        self.last_failback = Some(now);
+        Some(self.back_up(reason, None, true, now))
+    }
+
+    fn decide_fault(
+        &mut self,
+        inputs: &Inputs,
+        now: Time,
+        was_master: bool,
+        met_since: Option<Time>,
+    ) -> Option<Transition> {
+        if inputs.require.state != RequireState::Met {
+            self.phase = Phase::Fault { was_master, met_since: None };
+            self.reason = fault_reason(&inputs.require);
+            return None;
+        }
+        let since = met_since.unwrap_or(now);
+        if since + self.recovery_hold(was_master, since) > now {
+            self.phase = Phase::Fault { was_master, met_since: Some(since) };
+            return None;
+        }
+        if was_master {
+            let again = self.last_recovery.is_some_and(|t| now.since(t) < FLAP_WINDOW);
+            self.recoveries = if again { self.recoveries.saturating_add(1) } else { 1 };
+            self.last_recovery = Some(now);
+        }
+        Some(self.decide_anew(inputs, false, now))
+    }
+
+    /// INIT or FAULT is over and `require` is met: what now?
+    fn decide_anew(&mut self, inputs: &Inputs, announced: bool, now: Time) -> Transition {
+        let from_fault_as_master = matches!(self.phase, Phase::Fault { was_master: true, .. });
+        match self.call(inputs) {
+            Call::TakeOver { reason, first_bad, at_once, flap } => {
+                if at_once || self.config.takeover_delay.is_zero() {
+                    self.take_over(reason, first_bad, flap && !from_fault_as_master, now)
+                } else {
+                    let due = now + self.config.takeover_delay;
+                    self.back_up(format!("{reason}; takeover_delay runs"), Some(due), announced, now)
+                }
+            }
+            Call::HandBack { reason, .. } | Call::Stay { reason } => {
+                self.back_up(reason, None, announced, now)
+            }
+        }
+    }
+
+    fn call(&self, inputs: &Inputs) -> Call {
+        match (self.forced, &inputs.primary) {
+            (Some(Override { state: Forced::Master, .. }), _) => Call::TakeOver {
+                reason: "forced to MASTER by the operator".into(),
+                first_bad: None,
+                at_once: true,
+                flap: false,
+            },
+            (Some(Override { state: Forced::Backup, .. }), _) => {
+                Call::HandBack { reason: "forced to BACKUP by the operator".into(), at_once: true }
+            }
+            (None, None) => Call::TakeOver {
+                reason: "require is met, and there is no primary to wait for".into(),
+                first_bad: None,
+                at_once: false,
+                flap: false,
+            },
+            (None, Some(p)) => match p.state {
+                PrimaryState::Down if inputs.witnessed => Call::TakeOver {
+                    reason: format!("the primary is down: {}", p.reason),
+                    first_bad: p.first_bad,
+                    at_once: false,
+                    flap: true,
+                },
+                PrimaryState::Down => Call::Stay {
+                    reason: format!(
+                        "the primary seems down ({}), but nothing that we require has answered since: it may be us",
+                        p.reason
+                    ),
+                },
+                PrimaryState::Well => Call::HandBack { reason: "the primary is well".into(), at_once: false },
+                PrimaryState::Undecided => {
+                    Call::Stay { reason: format!("the primary is undecided: {}", p.reason) }
+                }
+            },
+        }
+    }
+
+    fn is_require_lost(&self, inputs: &Inputs, now: Time) -> bool {
+        match inputs.require.state {
+            RequireState::Met => false,
+            RequireState::Unknown(until) => until <= now,
+            RequireState::Unmet => true,
+        }
+    }
+
+    /// `failback_delay`, doubled with each flap, up to its bound.
+    pub fn failback_delay(&self) -> Duration {
+        let doubled = self.config.failback_delay.saturating_mul(2u32.saturating_pow(self.flaps));
+        doubled.min(self.config.failback_delay_max.max(self.config.failback_delay))
+    }
+
+    /// How long `require` must be met before FAULT ends: nothing at first, then 2, 4, … 60 s within an hour.
+    fn recovery_hold(&self, was_master: bool, met_since: Time) -> Duration {
+        let recent = self.last_recovery.is_some_and(|t| met_since.since(t) < FLAP_WINDOW);
+        if !was_master || !recent {
+            return Duration::ZERO;
+        }
+        Duration::from_secs(2u64.saturating_pow(self.recoveries)).min(RECOVERY_MAX)
+    }
+
+    fn take_over(&mut self, reason: String, first_bad: Option<Time>, flap: bool, now: Time) -> Transition {
+        if flap {
+            let recent = self.last_failback.is_some_and(|t| now.since(t) < FLAP_WINDOW);
+            self.flaps = if recent { self.flaps.saturating_add(1) } else { 0 };
+        }
+        self.go(Phase::Master { well_since: None }, reason, first_bad, now)
+    }
+
+    fn back_up(&mut self, reason: String, takeover: Option<Time>, announced: bool, now: Time) -> Transition {
+        let drain = (announced && !self.config.drain.is_zero()).then(|| now + self.config.drain);
+        self.go(Phase::Backup { takeover, drain }, reason, None, now)
+    }
+
+    fn fault(&mut self, inputs: &Inputs, was_master: bool, now: Time) -> Transition {
+        self.go(Phase::Fault { was_master, met_since: None }, fault_reason(&inputs.require), None, now)
+    }
+
+    fn go(&mut self, phase: Phase, reason: String, first_bad: Option<Time>, now: Time) -> Transition {
+        let from = self.state();
+        self.phase = phase;
+        self.since = now;
+        self.reason.clone_from(&reason);
+        self.failback_asked = false;
+        Transition { from, to: self.state(), reason, first_bad, resumed: false }
+    }
+}
+
+fn fault_reason(require: &RequireView) -> String {
+    format!("require is {}: {}", require.state.word(), require.reason)
+}

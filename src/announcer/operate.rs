@@ -1,0 +1,180 @@
+//! What operators ask, and the way out.
+
+use std::time::Duration;
+
+use super::conduct::Member;
+use super::effect::Level;
+use super::event::{Command, RequestId};
+use super::instance;
+use super::memory::Override;
+use super::timers::{InstanceId, Timer};
+use super::{Announcer, Effect, Stopping};
+use crate::config::model::{Name, OnStop};
+use crate::time::Time;
+
+/// What a stop may take beyond drain and scripts.
+const STOP_SLACK: Duration = Duration::from_secs(10);
+
+impl Announcer {
+    pub(super) fn on_command(&mut self, request: RequestId, command: Command, now: Time) {
+        let answer = self.obey(command, now);
+        if let Ok(text) = &answer {
+            let text = format!("an operator asked: {text}");
+            self.log(Level::Info, None, text);
+        }
+        self.emit(Effect::Reply { id: request, answer });
+    }
+
+    fn obey(&mut self, command: Command, now: Time) -> Result<String, String> {
+        if self.stopping.is_some() {
+            return Err("announcerd is stopping".into());
+        }
+        let name = match &command {
+            Command::Force { instance, .. }
+            | Command::Auto { instance }
+            | Command::Failback { instance, .. } => instance,
+        };
+        let id = self.id_of(name).ok_or_else(|| self.no_such_instance(name))?;
+        let answer = match command {
+            Command::Force { instance, state, lasting } => {
+                let until = lasting.map(|d| now + d);
+                self.change(id, |m| m.instance.force(Some(Override { state, until })));
+                let state = format!("{state:?}").to_uppercase();
+                match lasting {
+                    Some(d) => format!("{instance}: forced to {state} for {}", humantime::format_duration(d)),
+                    None => format!("{instance}: forced to {state} until `announcerctl auto {instance}`"),
+                }
+            }
+            Command::Auto { instance } => {
+                self.change(id, |m| m.instance.force(None));
+                format!("{instance}: back to the ordinary rules")
+            }
+            Command::Failback { reset_flaps, .. } => {
+                let inputs = self.members.get(&id).map(|m| self.inputs(m, now));
+                let member = self.members.get_mut(&id).zip(inputs);
+                let (member, inputs) = member.ok_or_else(|| "that instance has just left".to_owned())?;
+                member.instance.ask_failback(&inputs, reset_flaps)?
+            }
+        };
+        self.evaluate(id, now);
+        Ok(answer)
+    }
+
+    fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.members.get_mut(&id) {
+            change(member);
+        }
+    }
+
+    pub(super) fn no_such_instance(&self, name: &str) -> String {
+        let names: Vec<&str> = self.config.instances.iter().map(|i| &*i.name).collect();
+        format!("there is no instance `{name}`; there are: {}", names.join(", "))
+    }
+
+    /// SIGTERM. A second one cuts the drain short.
+    pub(super) fn on_terminate(&mut self, now: Time) {
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        if self.stopping.is_some() {
+            for id in ids {
+                self.change(id, |m| m.instance.cut_drain());
+                self.evaluate(id, now);
+            }
+            return;
+        }
+        self.stopping = Some(Stopping::Leaving);
+        self.timers.set(Timer::StopBound, Some(now + self.stop_bound()));
+        self.kept_until = self.keep_max().map(|d| now + d);
+        for id in ids {
+            self.leave(id, "announcerd stops", true, now);
+        }
+    }
+
+    /// An instance goes to STOP.
+    pub(super) fn leave(&mut self, id: InstanceId, reason: &str, may_keep: bool, now: Time) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if let Some(transition) = member.instance.stop(reason, may_keep, now) {
+            self.carry_out(id, transition, now);
+        }
+        self.evaluate(id, now);
+    }
+
+    /// How long what MASTER instances leave in the kernel may stay; None if nothing stays.
+    fn keep_max(&self) -> Option<Duration> {
+        let full = self.members.values().filter(|m| m.instance.level() == instance::Level::Full);
+        let keeps = full.filter_map(|m| match m.instance.config.on_stop {
+            OnStop::Keep { max } => Some(max),
+            OnStop::Withdraw => None,
+        });
+        keeps.min()
+    }
+
+    fn stop_bound(&self) -> Duration {
+        let configs = || self.members.values().map(|m| &m.instance.config);
+        let drain = configs().map(|c| c.drain).max().unwrap_or_default();
+        // One script may be running, and one waits; each may be two commands.
+        let scripts = configs().map(|c| c.notify.timeout * 4).max().unwrap_or_default();
+        drain.max(scripts) + STOP_SLACK
+    }
+
+    /// Ends the process, or forgets a retired instance, once nothing is left to do for it.
+    pub(super) fn leave_if_done(&mut self) {
+        let gone: Vec<InstanceId> = self
+            .members
+            .iter()
+            .filter(|(id, m)| m.retired && self.is_gone(**id, m))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.forget_instance(id);
+        }
+        if self.stopping == Some(Stopping::Leaving)
+            && self.fib.is_known()
+            && self.fib.is_quiet()
+            && self.members.iter().all(|(id, m)| self.is_gone(*id, m))
+        {
+            self.exit();
+        }
+    }
+
+    fn is_gone(&self, id: InstanceId, member: &Member) -> bool {
+        let level = member.instance.level();
+        let left = level == instance::Level::Nothing || level == instance::Level::Full;
+        left && member.scripts.is_idle() && self.fib.progress(id).leaving == 0
+    }
+
+    fn forget_instance(&mut self, id: InstanceId) {
+        self.fib.remove(id);
+        self.members.remove(&id);
+        self.timers.set(Timer::Instance(id), None);
+        self.timers.set(Timer::Script(id), None);
+        self.memory_stale = true;
+    }
+
+    pub(super) fn give_up_stopping(&mut self) {
+        let stuck: Vec<Name> = self
+            .members
+            .iter()
+            .filter(|(id, m)| !self.is_gone(**id, m))
+            .map(|(_, m)| m.name().clone())
+            .collect();
+        self.log(
+            Level::Error,
+            None,
+            format!("stopping took too long ({}); leaving all the same", stuck.join(", ")),
+        );
+        self.exit();
+    }
+
+    fn exit(&mut self) {
+        self.stopping = Some(Stopping::Gone);
+        let under_way: Vec<_> = self.outstanding.drain().map(|(id, _)| id).collect();
+        for id in under_way {
+            self.timers.set(Timer::ProbeTimeout(id), None);
+            self.emit(Effect::CancelProbe(id));
+        }
+        self.memory_stale = true;
+        self.save_if_changed();
+        let sweep_after = self.keep_max();
+        self.emit(Effect::Exit { sweep_after });
+    }
+}

@@ -1,0 +1,246 @@
+//! From probes to verdicts: when one goes out, when its time is up, what its answer changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::effect::Level;
+use super::event::{Outcome, ProbeId};
+use super::timers::{CheckId, Timer};
+use super::{Announcer, Effect, LATE};
+use crate::config::model;
+use crate::fib::object::LinkState;
+use crate::health::{Check, Verdict};
+use crate::time::Time;
+
+/// A probe that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Outstanding {
+    check: CheckId,
+    sent: Time,
+    /// Sent out of turn, to see whether it is we who are cut off: only its success counts.
+    witness: bool,
+}
+
+impl Announcer {
+    pub(super) fn add_check(&mut self, config: Arc<model::Check>, now: Time) {
+        self.next_id += 1;
+        let id = CheckId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
+        let ordinal = u32::try_from(self.checks.len()).unwrap_or(u32::MAX);
+        self.check_ids.insert(config.name.clone(), id);
+        let mut check = Check::new(config, ordinal, now);
+        // Before the first dump no link is known; that a device is missing is not to be claimed then.
+        if self.fib.is_known() {
+            link_of(&check).map(|dev| self.links.get(dev)).map(|link| check.link(link, now));
+        }
+        self.timers.set(Timer::Probe(id), check.next_probe());
+        self.checks.insert(id, check);
+    }
+
+    pub(super) fn remove_check(&mut self, id: CheckId) {
+        self.cancel_probes_of(id);
+        self.timers.set(Timer::Probe(id), None);
+        if let Some(check) = self.checks.remove(&id) {
+            self.check_ids.remove(&check.config.name);
+        }
+    }
+
+    pub(super) fn cancel_probes_of(&mut self, id: CheckId) {
+        let theirs: Vec<ProbeId> =
+            self.outstanding.iter().filter(|(_, o)| o.check == id).map(|(p, _)| *p).collect();
+        for probe in theirs {
+            self.cancel_probe(probe);
+        }
+    }
+
+    fn cancel_probe(&mut self, id: ProbeId) {
+        self.outstanding.remove(&id);
+        self.timers.set(Timer::ProbeTimeout(id), None);
+        self.emit(Effect::CancelProbe(id));
+    }
+
+    pub(super) fn on_probe_due(&mut self, id: CheckId, now: Time) {
+        let Some(check) = self.checks.get_mut(&id) else { return };
+        check.probe_sent(now);
+        let next = check.next_probe();
+        self.timers.set(Timer::Probe(id), next);
+        if self.stopping.is_none() {
+            self.send_probe(id, false, now);
+        }
+    }
+
+    fn send_probe(&mut self, check: CheckId, witness: bool, now: Time) {
+        let Some(config) = self.checks.get(&check).map(|c| c.config.clone()) else { return };
+        self.next_id += 1;
+        let id = ProbeId(self.next_id);
+        self.outstanding.insert(id, Outstanding { check, sent: now, witness });
+        self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
+        let own = self.own.clone();
+        self.emit(Effect::Probe { id, check: config, own });
+    }
+
+    pub(super) fn on_probe_timeout(&mut self, id: ProbeId, now: Time) {
+        let Some(probe) = self.outstanding.remove(&id) else { return };
+        self.emit(Effect::CancelProbe(id));
+        let Some(check) = self.checks.get(&probe.check) else { return };
+        let waited = humantime::format_duration(check.config.timeout);
+        self.judge(probe, Outcome::Failure(format!("no answer in {waited}")), now);
+    }
+
+    pub(super) fn on_probe(&mut self, id: ProbeId, outcome: Outcome, now: Time) {
+        // Unknown ids are answers that came too late, or to a check that is no more.
+        let Some(probe) = self.outstanding.remove(&id) else { return };
+        self.timers.set(Timer::ProbeTimeout(id), None);
+        self.judge(probe, outcome, now);
+    }
+
+    fn judge(&mut self, probe: Outstanding, outcome: Outcome, now: Time) {
+        let Some(check) = self.checks.get_mut(&probe.check) else { return };
+        let succeeded = matches!(outcome, Outcome::Success { .. });
+        let failed = matches!(outcome, Outcome::Failure(_));
+        if probe.witness && !succeeded {
+            return;
+        }
+        let before = check.verdict();
+        let changed = check.result(probe.sent, outcome, now);
+        if changed {
+            self.report_verdict(probe.check, before);
+        }
+        if failed {
+            self.call_witnesses(probe.check, now);
+        }
+        if changed || succeeded {
+            self.reconsider(probe.check, changed, now);
+        }
+    }
+
+    fn report_verdict(&mut self, id: CheckId, before: Verdict) {
+        let Some(check) = self.checks.get(&id) else { return };
+        let name = check.config.name.clone();
+        let level = if check.verdict() == Verdict::Up { Level::Info } else { Level::Warn };
+        let text = format!("{} (was {})", check.describe(), before.word());
+        self.log(level, Some(&name), text);
+    }
+
+    /// A primary's check failed: whatever its instances require is asked at once, so that our own isolation shows
+    /// before the fall is complete.
+    fn call_witnesses(&mut self, failed: CheckId, now: Time) {
+        let mut wanted: Vec<CheckId> = Vec::new();
+        for member in
+            self.members.values().filter(|m| m.instance.could_take_over() && m.primary.contains(&failed))
+        {
+            wanted.extend(&member.require);
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        for id in wanted {
+            let asked = self.outstanding.values().any(|o| o.check == id && o.witness);
+            let is_link = self.checks.get(&id).is_some_and(Check::is_link);
+            if is_link {
+                self.refresh_link_check(id, now);
+            } else if !asked {
+                self.send_probe(id, true, now);
+            }
+        }
+    }
+
+    /// The kernel tells of links at once, so what it last said holds now.
+    fn refresh_link_check(&mut self, id: CheckId, now: Time) {
+        let Some(check) = self.checks.get_mut(&id) else { return };
+        let Some(dev) = link_of(check) else { return };
+        let before = check.verdict();
+        let link = self.links.get(dev).cloned();
+        if check.link(link.as_ref(), now) {
+            self.report_verdict(id, before);
+            self.reconsider(id, true, now);
+        }
+    }
+
+    pub(super) fn on_link(&mut self, link: LinkState, now: Time) {
+        let name = link.name.clone();
+        if self.links.insert(name.clone(), link.clone()) != Some(link) {
+            self.link_news(&name, now);
+        }
+    }
+
+    pub(super) fn on_link_gone(&mut self, name: &str, now: Time) {
+        if self.links.remove(name).is_some() {
+            self.link_news(name, now);
+        }
+    }
+
+    /// After a dump every link check is judged, whether its device exists or not.
+    pub(super) fn refresh_link_checks(&mut self, now: Time) {
+        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| c.is_link()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.refresh_link_check(id, now);
+        }
+    }
+
+    fn link_news(&mut self, name: &str, now: Time) {
+        if self.fib.is_known() {
+            let on_it = |c: &Check| link_of(c) == Some(name);
+            let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| on_it(c)).map(|(id, _)| *id).collect();
+            for id in ids {
+                self.refresh_link_check(id, now);
+            }
+        }
+        // What was refused for want of this device may go now; what hung on it may be gone without a word.
+        self.fib.retry(now, true);
+        self.want_dump(now);
+    }
+
+    /// If a timer is overdue we did not run for a while: what happened meanwhile was not seen, and what was under way
+    /// proves nothing. Counts older than a check's interval are too old to act on.
+    pub(super) fn notice_absence(&mut self, now: Time) {
+        let present = std::mem::replace(&mut self.present, now);
+        let Some((due, _)) = self.timers.next() else { return };
+        let away = now.since(due.max(present));
+        if away <= LATE {
+            return;
+        }
+        let why = format!("announcerd did not run for {}", humantime::format_duration(millis(away)));
+        self.log(
+            Level::Warn,
+            None,
+            format!("{why}: a suspended machine, a stopped process, or one without CPU time"),
+        );
+        let under_way: Vec<(ProbeId, CheckId)> =
+            self.outstanding.iter().map(|(p, o)| (*p, o.check)).collect();
+        for (probe, _) in &under_way {
+            self.cancel_probe(*probe);
+        }
+        let ids: Vec<CheckId> = self.checks.keys().copied().collect();
+        for id in ids {
+            let lost = under_way.iter().any(|(_, c)| *c == id);
+            self.after_absence(id, away, lost, &why, now);
+        }
+    }
+
+    fn after_absence(&mut self, id: CheckId, away: Duration, lost: bool, why: &str, now: Time) {
+        let Some(check) = self.checks.get_mut(&id) else { return };
+        if check.is_link() {
+            return;
+        }
+        let stale = away > check.config.interval;
+        let before = check.verdict();
+        let changed = stale && check.forget(why, now);
+        if changed {
+            self.report_verdict(id, before);
+            self.reconsider(id, true, now);
+        }
+        if (lost || stale) && self.stopping.is_none() {
+            self.send_probe(id, false, now);
+        }
+    }
+}
+
+fn link_of(check: &Check) -> Option<&str> {
+    match &check.config.probe {
+        model::Probe::Link(link) => Some(&link.device),
+        _ => None,
+    }
+}
+
+fn millis(d: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,94 @@
+//! A new configuration: what did not change is not disturbed.
+
+use std::sync::Arc;
+
+use super::timers::{CheckId, InstanceId, Timer};
+use super::{Announcer, Legacy, own_prefixes};
+use crate::config::model::{self, Config};
+use crate::fib::desired;
+use crate::time::Time;
+
+impl Announcer {
+    pub(super) fn on_reload(&mut self, config: Config, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.config, config);
+        self.own = own_prefixes(&self.config);
+        self.reload_checks(&old, now);
+        let gone: Vec<InstanceId> = self
+            .members
+            .iter()
+            .filter(|(_, m)| !m.retired && self.config.instance(m.name()).is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.retired = true;
+            }
+            self.leave(id, "no longer configured", false, now);
+        }
+        for instance in self.config.instances.clone() {
+            match self.id_of(&instance.name) {
+                Some(id) => self.change_instance(id, instance, now),
+                None => self.add_instance(instance, &Legacy::default(), now),
+            }
+        }
+        self.drop_checks();
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.evaluate(id, now);
+        }
+    }
+
+    /// Checks that are new, or probe something else, start anew; the others keep their verdicts and counts.
+    fn reload_checks(&mut self, old: &Config, now: Time) {
+        for check in self.config.checks.clone() {
+            let id = self.check_ids.get(&check.name).copied();
+            match (id, old.check(&check.name)) {
+                (Some(_), Some(before)) if **before == *check => {}
+                (Some(id), Some(before)) if before.probe == check.probe => self.adjust_check(id, check, now),
+                (Some(id), _) => {
+                    self.remove_check(id);
+                    self.add_check(check, now);
+                }
+                (None, _) => self.add_check(check, now),
+            }
+        }
+    }
+
+    fn adjust_check(&mut self, id: CheckId, config: Arc<model::Check>, now: Time) {
+        let Some(check) = self.checks.get_mut(&id) else { return };
+        check.adjust(config, now);
+        let next = check.next_probe();
+        self.timers.set(Timer::Probe(id), next);
+    }
+
+    fn drop_checks(&mut self) {
+        let gone: Vec<CheckId> = self
+            .checks
+            .iter()
+            .filter(|(_, c)| self.config.check(&c.config.name).is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.remove_check(id);
+        }
+    }
+
+    fn change_instance(&mut self, id: InstanceId, config: Arc<model::Instance>, now: Time) {
+        // A check that started anew has a new number.
+        let primary = self.ids_of(config.primary.as_ref().map_or(&[], |p| &p.checks));
+        let require = self.ids_of(config.require.as_ref().map_or(&[], |r| &r.checks));
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.primary = primary;
+        member.require = require;
+        if *member.instance.config == *config {
+            return;
+        }
+        let planned = desired::planned(&config);
+        member.instance.config = config;
+        self.fib.set_objects(id, planned);
+        self.timers.set(Timer::Instance(id), Some(now));
+    }
+}

@@ -1,0 +1,208 @@
+//! The read-only picture: status and explain.
+
+use super::Announcer;
+use super::conduct::Member;
+use super::event::Forced;
+use super::gate::RequireState;
+use super::instance;
+use super::journal::{Record, State};
+use super::timers::InstanceId;
+use crate::config::model::{Failback, Instance};
+use crate::health::{Check, Verdict};
+use crate::status::{
+    CheckStatus, InstanceStatus, KernelStatus, NodeStatus, OverrideStatus, PendingStatus, Status, WallClock,
+    micros,
+};
+use crate::time::Time;
+
+impl Announcer {
+    /// Everything on one screen.
+    pub fn status(&self, now: Time, clock: &WallClock) -> Status {
+        let node = NodeStatus {
+            name: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock.date(self.started),
+        };
+        let rows = self.fib.rows();
+        Status {
+            node,
+            instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
+            checks: self.checks.values().map(|c| check_status(c, clock)).collect(),
+            bgp: Vec::new(),
+            bfd: Vec::new(),
+            kernel: rows
+                .into_iter()
+                .map(|r| KernelStatus {
+                    kind: r.object.kind().to_owned(),
+                    object: r.object.to_string(),
+                    desired: r.desired,
+                    observed: r.observed,
+                    error: r.error,
+                })
+                .collect(),
+        }
+    }
+
+    /// Transitions with a number above `seq`, oldest first.
+    pub fn events_after(&self, seq: u64) -> impl Iterator<Item = &Record> {
+        self.journal.after(seq)
+    }
+
+    /// Why an instance is in its state, what would change it, and what it would do then: sentences.
+    pub fn explain(&self, name: &str, now: Time, clock: &WallClock) -> Result<Vec<String>, String> {
+        let id = self.id_of(name).ok_or_else(|| self.no_such_instance(name))?;
+        let member = self.members.get(&id).ok_or_else(|| self.no_such_instance(name))?;
+        let i = &member.instance;
+        let mut text = vec![format!(
+            "{name} is in {} since {}: {}.",
+            i.state().word(),
+            clock.date(i.since()),
+            i.reason()
+        )];
+        self.explain_override(member, clock, &mut text);
+        self.explain_primary(member, now, &mut text);
+        self.explain_require(member, now, &mut text);
+        if let Some((what, at)) = i.pending() {
+            let left = humantime::format_duration(std::time::Duration::from_secs(at.since(now).as_secs()));
+            text.push(format!("Pending: {what} in {left}, at {}.", clock.date(at)));
+        }
+        self.explain_next(id, member, &mut text);
+        Ok(text)
+    }
+
+    fn instance_status(&self, member: &Member, now: Time, clock: &WallClock) -> InstanceStatus {
+        let inputs = self.inputs(member, now);
+        let i = &member.instance;
+        InstanceStatus {
+            name: i.config.name.to_string(),
+            state: i.state(),
+            since: clock.date(i.since()),
+            reason: i.reason().to_owned(),
+            forced: i.forced().map(|f| OverrideStatus {
+                state: forced_state(f.state),
+                until: f.until.map(|t| clock.date(t)),
+            }),
+            primary: inputs.primary.map(|p| p.state.word().to_owned()),
+            require: i.config.require.as_ref().map(|_| inputs.require.state.word().to_owned()),
+            pending: i
+                .pending()
+                .map(|(what, at)| PendingStatus { what: what.to_owned(), at: clock.date(at) }),
+            flaps: i.flaps(),
+        }
+    }
+
+    fn explain_override(&self, member: &Member, clock: &WallClock, text: &mut Vec<String>) {
+        let Some(forced) = member.instance.forced() else { return };
+        let name = member.name();
+        let until = match forced.until {
+            Some(t) => format!("until {}", clock.date(t)),
+            None => format!("until `announcerctl auto {name}`"),
+        };
+        text.push(format!(
+            "An operator forces {} {until}; `require` still counts.",
+            forced_state(forced.state).word()
+        ));
+    }
+
+    fn explain_primary(&self, member: &Member, now: Time, text: &mut Vec<String>) {
+        let Some(view) = self.inputs(member, now).primary else {
+            text.push("It has no primary: it is MASTER while `require` is met.".into());
+            return;
+        };
+        text.push(format!("The primary is {}:", view.state.word()));
+        self.explain_checks(&member.primary, text);
+    }
+
+    fn explain_require(&self, member: &Member, now: Time, text: &mut Vec<String>) {
+        if member.require.is_empty() {
+            text.push("It requires nothing: its own isolation would look like the primary's death.".into());
+            return;
+        }
+        let inputs = self.inputs(member, now);
+        let word = match inputs.require.state {
+            RequireState::Met if !inputs.witnessed => {
+                "met, but not since the primary's first failure (the witness is awaited)"
+            }
+            state => state.word(),
+        };
+        text.push(format!("What it requires is {word}:"));
+        self.explain_checks(&member.require, text);
+    }
+
+    fn explain_checks(&self, ids: &[super::timers::CheckId], text: &mut Vec<String>) {
+        for check in ids.iter().filter_map(|id| self.checks.get(id)) {
+            let threshold = check.threshold();
+            let change = match (check.is_link(), threshold.to_down(), threshold.to_up()) {
+                (true, ..) => "changes with the link, at once".to_owned(),
+                (_, Some(n), None) => format!("{n} more failed probes make it down"),
+                (_, None, Some(n)) => format!("{n} more good probes make it up"),
+                (_, Some(down), Some(up)) => format!("{up} good probes make it up, {down} failed ones down"),
+                (_, None, None) => String::new(),
+            };
+            text.push(format!("  {}: {change}", check.describe()));
+        }
+    }
+
+    fn explain_next(&self, id: InstanceId, member: &Member, text: &mut Vec<String>) {
+        let config = &member.instance.config;
+        let (to, level) = match member.instance.state() {
+            State::Master => (State::Backup, instance::Level::Base),
+            _ => (State::Master, instance::Level::Full),
+        };
+        text.push(match (to, config.failback) {
+            (State::Backup, Failback::Manual) => {
+                format!("It hands back by `announcerctl failback {}` only. Then it would:", config.name)
+            }
+            (State::Backup, Failback::Auto) => format!(
+                "It hands back when the primary has been well for {}. Then it would:",
+                humantime::format_duration(member.instance.failback_delay())
+            ),
+            _ => format!(
+                "It takes over when the primary is down and what it requires is met{}. Then it would:",
+                match config.takeover_delay {
+                    d if d.is_zero() => String::new(),
+                    d => format!(", {} after that", humantime::format_duration(d)),
+                }
+            ),
+        });
+        let steps = self.fib.preview(id, level);
+        text.extend(steps.into_iter().map(|s| format!("  kernel: {s}")));
+        text.extend(scripts_of(config, to).into_iter().map(|s| format!("  script: {s}")));
+    }
+}
+
+fn scripts_of(config: &Instance, state: State) -> Vec<String> {
+    let own = if state == State::Master { &config.notify.master } else { &config.notify.backup };
+    let mut all = Vec::new();
+    if !own.is_empty() {
+        all.push(own.join(" "));
+    }
+    if !config.notify.any.is_empty() {
+        all.push(format!("{} INSTANCE {} {} 100", config.notify.any.join(" "), config.name, state.word()));
+    }
+    all
+}
+
+fn forced_state(forced: Forced) -> State {
+    match forced {
+        Forced::Master => State::Master,
+        Forced::Backup => State::Backup,
+    }
+}
+
+fn check_status(check: &Check, clock: &WallClock) -> CheckStatus {
+    let threshold = check.threshold();
+    CheckStatus {
+        name: check.config.name.to_string(),
+        kind: check.config.probe.kind().to_owned(),
+        verdict: check.verdict().word().to_owned(),
+        since: clock.date(check.since()),
+        last_rtt_us: check.last_rtt().map(micros),
+        last_error: check
+            .last_error()
+            .filter(|_| check.verdict() != Verdict::Up || threshold.failures() > 0)
+            .map(str::to_owned),
+        successes: threshold.successes(),
+        failures: threshold.failures(),
+    }
+}

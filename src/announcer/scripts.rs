@@ -1,0 +1,230 @@
+//! The scripts of one instance: one runs, one waits; in the order of the transitions, awaited, bounded.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::effect::ScriptRun;
+use super::event::{ScriptEnd, ScriptId};
+use super::journal::State;
+use crate::config::model::Name;
+use crate::time::Time;
+
+/// What the running script gets when MASTER is left.
+const LEAVING_MASTER: Duration = Duration::from_secs(2);
+/// After a kill, how long the end is waited for before the next script runs all the same (a process that cannot be
+/// killed sits in the kernel and must not stop the failover).
+const KILL_GRACE: Duration = Duration::from_secs(2);
+/// The first pause before another try, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The scripts of one transition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// The transition's number in the journal.
+    pub seq: u64,
+    /// The state that was entered.
+    pub state: State,
+    /// Commands, run one after the other.
+    pub commands: VecDeque<Vec<String>>,
+    /// Their environment.
+    pub env: Vec<(&'static str, String)>,
+    /// For each run.
+    pub timeout: Duration,
+    /// Further tries of a command that fails.
+    pub retry: u32,
+}
+
+/// What the queue wants done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Start it.
+    Run(ScriptRun),
+    /// Kill its process group.
+    Kill(ScriptId),
+    /// A script failed, was killed or given up: for the log.
+    Failed(String),
+    /// All scripts of that transition have ended.
+    Done(u64),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The first command of the job runs.
+    Running { id: ScriptId, until: Time, killed: bool },
+    /// It failed, and has another try at that time.
+    Pausing { until: Time },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Current {
+    job: Job,
+    stage: Stage,
+    tries: u32,
+    /// MASTER was left: what has not ended by then is killed, and the rest of the job is dropped.
+    cut: Option<Time>,
+}
+
+/// The queue.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    instance: Name,
+    current: Option<Current>,
+    waiting: Option<Job>,
+}
+
+impl Scripts {
+    /// Nothing to run.
+    pub fn new(instance: Name) -> Self {
+        Scripts { instance, current: None, waiting: None }
+    }
+
+    /// True if nothing runs or waits.
+    pub fn is_idle(&self) -> bool {
+        self.current.is_none() && self.waiting.is_none()
+    }
+
+    /// A transition happened: even one without scripts ends the retries of the last, and gives a running script that
+    /// MASTER had started two more seconds.
+    pub fn left(&mut self, state: State, now: Time) {
+        let Some(current) = &mut self.current else { return };
+        match current.stage {
+            Stage::Pausing { .. } => self.current = None,
+            Stage::Running { .. } if current.job.state == State::Master && state != State::Master => {
+                current.cut.get_or_insert(now + LEAVING_MASTER);
+            }
+            Stage::Running { .. } => {}
+        }
+        if self.waiting.as_ref().is_some_and(|w| w.state != State::Stop) {
+            self.waiting = None;
+        }
+    }
+
+    /// Adds the scripts of a transition; `next_id` numbers runs.
+    pub fn push(&mut self, job: Job, now: Time, next_id: &mut u64) -> Vec<Action> {
+        if self.waiting.as_ref().is_none_or(|w| w.state != State::Stop) {
+            self.waiting = Some(job);
+        }
+        let mut actions = Vec::new();
+        self.advance(now, next_id, &mut actions);
+        actions
+    }
+
+    /// A script ended. Ends of runs that nobody waits for any more change nothing.
+    pub fn ended(&mut self, id: ScriptId, end: &ScriptEnd, now: Time, next_id: &mut u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(current) = &mut self.current else { return actions };
+        let Stage::Running { id: running, killed, .. } = current.stage else { return actions };
+        if running != id {
+            return actions;
+        }
+        let failed = *end != ScriptEnd::Exited(0);
+        if failed {
+            actions.push(Action::Failed(failure_words(current, end, killed)));
+        }
+        let may_retry =
+            failed && current.tries < current.job.retry && current.cut.is_none() && self.waiting.is_none();
+        if may_retry {
+            current.stage = Stage::Pausing { until: now + retry_pause(current.tries) };
+            current.tries += 1;
+        } else {
+            self.next_command(now, next_id, &mut actions);
+        }
+        self.advance(now, next_id, &mut actions);
+        actions
+    }
+
+    /// Time passed.
+    pub fn timeout(&mut self, now: Time, next_id: &mut u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(current) = &mut self.current {
+            let cut = current.cut.is_some_and(|t| t <= now);
+            match &mut current.stage {
+                Stage::Running { id, until, killed } if !*killed && (*until <= now || cut) => {
+                    *killed = true;
+                    *until = now + KILL_GRACE;
+                    actions.push(Action::Kill(*id));
+                }
+                Stage::Running { until, killed: true, .. } if *until <= now => {
+                    let command = current.job.commands.front().map(|c| c.join(" ")).unwrap_or_default();
+                    actions
+                        .push(Action::Failed(format!("`{command}` cannot be killed; going on without it")));
+                    self.next_command(now, next_id, &mut actions);
+                }
+                Stage::Pausing { until } if *until <= now => self.run_front(now, next_id, &mut actions),
+                _ => {}
+            }
+        }
+        self.advance(now, next_id, &mut actions);
+        actions
+    }
+
+    /// When [`Scripts::timeout`] is due.
+    pub fn deadline(&self) -> Option<Time> {
+        let current = self.current.as_ref()?;
+        match current.stage {
+            Stage::Running { until, killed: true, .. } => Some(until),
+            Stage::Running { until, .. } => Some(current.cut.map_or(until, |cut| cut.min(until))),
+            Stage::Pausing { until } => Some(until),
+        }
+    }
+
+    /// Starts what waits, if nothing runs.
+    fn advance(&mut self, now: Time, next_id: &mut u64, actions: &mut Vec<Action>) {
+        while self.current.is_none() {
+            let Some(job) = self.waiting.take() else { return };
+            self.current = Some(Current { job, stage: Stage::Pausing { until: now }, tries: 0, cut: None });
+            self.run_front(now, next_id, actions);
+        }
+    }
+
+    /// The command in front is over: on to the next, unless MASTER was left and its time is up.
+    fn next_command(&mut self, now: Time, next_id: &mut u64, actions: &mut Vec<Action>) {
+        if let Some(current) = &mut self.current {
+            current.job.commands.pop_front();
+            current.tries = 0;
+            if current.cut.is_some_and(|t| t <= now) {
+                current.job.commands.clear();
+            }
+        }
+        self.run_front(now, next_id, actions);
+    }
+
+    fn run_front(&mut self, now: Time, next_id: &mut u64, actions: &mut Vec<Action>) {
+        let Some(current) = &mut self.current else { return };
+        let Some(command) = current.job.commands.front() else {
+            actions.push(Action::Done(current.job.seq));
+            self.current = None;
+            return;
+        };
+        *next_id += 1;
+        let id = ScriptId(*next_id);
+        current.stage = Stage::Running { id, until: now + current.job.timeout, killed: false };
+        actions.push(Action::Run(ScriptRun {
+            id,
+            instance: self.instance.clone(),
+            command: command.clone(),
+            env: current.job.env.clone(),
+        }));
+    }
+}
+
+fn retry_pause(tries: u32) -> Duration {
+    RETRY.0.saturating_mul(2u32.saturating_pow(tries)).min(RETRY.1)
+}
+
+fn failure_words(current: &Current, end: &ScriptEnd, killed: bool) -> String {
+    let command = current.job.commands.front().map(|c| c.join(" ")).unwrap_or_default();
+    let state = current.job.state.word();
+    match end {
+        ScriptEnd::Killed(_) if killed && current.cut.is_some() => {
+            format!("`{command}` of {state} was killed: MASTER was left")
+        }
+        ScriptEnd::Killed(_) if killed => {
+            let timeout = humantime::format_duration(current.job.timeout);
+            format!("`{command}` of {state} was killed: it had not ended after notify_timeout, {timeout}")
+        }
+        ScriptEnd::Killed(signal) => format!("`{command}` of {state} was killed by signal {signal}"),
+        ScriptEnd::Exited(status) => format!("`{command}` of {state} failed with exit status {status}"),
+        ScriptEnd::NotStarted(why) => format!("`{command}` of {state} could not be run: {why}"),
+    }
+}

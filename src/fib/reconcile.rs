@@ -1,0 +1,556 @@
+//! Wanted against observed: which operations make the kernel what it should be.
+//!
+//! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
+//! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::desired::{Planned, Stage};
+use super::object::{Action, Key, Object, Op, OpError, OpId};
+use crate::announcer::instance::Level;
+use crate::announcer::timers::InstanceId;
+use crate::time::Time;
+
+/// The pause after a first refusal; doubles up to the second value.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How soon we look again whether somebody else's object that serves us is still there.
+const FOREIGN: Duration = Duration::from_secs(1);
+
+/// How far an instance's objects are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Wanted objects that are not there, the announcing ones left out.
+    pub support_missing: usize,
+    /// Of these, those that the kernel refused.
+    pub support_refused: usize,
+    /// Announcing objects that are not there though wanted.
+    pub export_missing: usize,
+    /// Objects that are there and no longer wanted.
+    pub leaving: usize,
+}
+
+/// For the status: an object, wanted or not, there or not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row<'a> {
+    /// The object: as wanted, else as found.
+    pub object: &'a Object,
+    /// It is wanted now.
+    pub desired: bool,
+    /// The kernel has it, as wanted.
+    pub observed: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    object: Object,
+    owner: InstanceId,
+    stage: Stage,
+    /// As last counted in the owner's progress.
+    there: bool,
+    refused: bool,
+}
+
+/// What is going on about one key; absent when nothing is.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// Operations under way, oldest first, and what each leaves behind.
+    in_flight: Vec<(OpId, Option<Object>)>,
+    error: Option<OpError>,
+    retry_at: Option<Time>,
+    refusals: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Owner {
+    planned: Vec<Planned>,
+    level: Level,
+    released: bool,
+    progress: Progress,
+}
+
+/// The whole of it.
+#[derive(Clone, Debug, Default)]
+pub struct Fib {
+    owners: HashMap<InstanceId, Owner>,
+    wanted: HashMap<Key, Wanted>,
+    observed: HashMap<Key, Object>,
+    /// Who asked for an object that is to go, so that its progress counts.
+    leaving: HashMap<Key, InstanceId>,
+    slots: HashMap<Key, Slot>,
+    ops: HashMap<OpId, Key>,
+    last_op: u64,
+    /// Keys to look at, in the order in which they came.
+    dirty: Vec<Key>,
+    is_dirty: HashSet<Key>,
+    /// Nothing is done before the first dump: we do not know what is there.
+    known: bool,
+    /// Keys that changed while a dump was under way: what it says of them may be old.
+    touched: Option<HashSet<Key>>,
+    next_retry: Option<Time>,
+    notes: Vec<String>,
+}
+
+impl Fib {
+    /// Adds an instance, or gives it new objects. It keeps its level.
+    pub fn set_objects(&mut self, id: InstanceId, planned: Vec<Planned>) {
+        let (level, released, old) = match self.owners.remove(&id) {
+            Some(o) => (o.level, o.released, o.planned),
+            None => (Level::Nothing, false, Vec::new()),
+        };
+        let kept: HashSet<&Key> = planned.iter().map(|p| &p.key).collect();
+        for gone in old.iter().rev().filter(|p| !kept.contains(&p.key)) {
+            self.unwant(id, &gone.key);
+        }
+        drop(kept);
+        self.owners.insert(id, Owner { planned, level, released, progress: Progress::default() });
+        self.apply(id);
+        self.recount(id);
+    }
+
+    /// The instance is gone: it wants nothing any more.
+    pub fn remove(&mut self, id: InstanceId) {
+        self.set_level(id, Level::Nothing, false);
+        self.owners.remove(&id);
+    }
+
+    /// Sets what an instance wants. `resumed` permits its announcement at once: it is there already.
+    pub fn set_level(&mut self, id: InstanceId, level: Level, resumed: bool) {
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        owner.released = level == Level::Full && (owner.released || resumed);
+        owner.level = level;
+        self.apply(id);
+        self.release(id);
+    }
+
+    /// How far an instance's objects are.
+    pub fn progress(&self, id: InstanceId) -> Progress {
+        self.owners.get(&id).map(|o| o.progress).unwrap_or_default()
+    }
+
+    /// True if the instance may announce: everything else that it wants is there.
+    pub fn is_released(&self, id: InstanceId) -> bool {
+        self.owners.get(&id).is_some_and(|o| o.released)
+    }
+
+    /// True once a dump has told what is there.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// True if operations are under way or nothing more can be done now.
+    pub fn is_quiet(&self) -> bool {
+        self.ops.is_empty() && self.dirty.is_empty()
+    }
+
+    /// True if the kernel has nothing of ours.
+    pub fn is_clean(&self) -> bool {
+        self.observed.is_empty() && self.ops.is_empty()
+    }
+
+    /// Lines for the log since the last call.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The operations that are due, in order. `now` decides which refused ones are.
+    pub fn plan(&mut self, now: Time) -> Vec<Op> {
+        if !self.known {
+            return Vec::new();
+        }
+        let keys = std::mem::take(&mut self.dirty);
+        self.is_dirty.clear();
+        let (mut removals, mut additions) = (Vec::new(), Vec::new());
+        for key in keys {
+            if self.slots.get(&key).and_then(|s| s.retry_at).is_some_and(|at| at > now) {
+                continue;
+            }
+            for action in self.actions(&key) {
+                let op = self.start(&key, action);
+                if matches!(op.action, Action::Delete(_)) { removals.push(op) } else { additions.push(op) }
+            }
+        }
+        removals.append(&mut additions);
+        removals
+    }
+
+    /// When the next refused operation is due.
+    pub fn retry_at(&self) -> Option<Time> {
+        self.next_retry
+    }
+
+    /// Marks what is due again by `now`; with `all`, every refused one, because the world has changed.
+    pub fn retry(&mut self, now: Time, all: bool) {
+        let due: Vec<Key> = self
+            .slots
+            .iter_mut()
+            .filter(|(_, s)| s.retry_at.is_some_and(|at| all || at <= now))
+            .map(|(key, s)| {
+                s.retry_at = None;
+                key.clone()
+            })
+            .collect();
+        for key in due {
+            self.mark(&key);
+        }
+        self.next_retry = self.slots.values().filter_map(|s| s.retry_at).min();
+    }
+
+    /// The kernel's answers. Returns true if a dump is needed to know what is there.
+    pub fn done(&mut self, results: Vec<(OpId, Result<(), OpError>)>, now: Time) -> bool {
+        let mut unsure = false;
+        for (id, result) in results {
+            let Some(key) = self.ops.remove(&id) else { continue };
+            unsure |= matches!(result, Err(OpError::NoAnswer));
+            self.finish(&key, id, result, now);
+        }
+        let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
+        for id in owners {
+            self.release(id);
+        }
+        unsure
+    }
+
+    /// A dump begins: what changes from now on is not judged by it.
+    pub fn dump_started(&mut self) {
+        self.touched = Some(self.ops.values().cloned().collect());
+    }
+
+    /// What the kernel has.
+    pub fn dumped(&mut self, objects: Vec<Object>) {
+        let touched = self.touched.take().unwrap_or_default();
+        let first = !self.known;
+        self.known = true;
+        let mut found: HashMap<Key, Object> = objects.into_iter().map(|o| (o.key(), o)).collect();
+        let mut changed: Vec<Key> =
+            self.observed.iter().filter(|(k, o)| found.get(*k) != Some(*o)).map(|(k, _)| k.clone()).collect();
+        changed.extend(found.keys().filter(|k| !self.observed.contains_key(*k)).cloned());
+        changed.retain(|k| !touched.contains(k));
+        // Routes go before the addresses they hang on.
+        changed.sort_unstable_by(|a, b| b.cmp(a));
+        for key in changed {
+            let now_there = found.remove(&key);
+            self.note_change(&key, now_there.as_ref(), first);
+            match now_there {
+                Some(object) => self.observed.insert(key.clone(), object),
+                None => self.observed.remove(&key),
+            };
+            self.refresh(&key);
+            self.mark(&key);
+        }
+        if first {
+            let all: Vec<Key> = self.wanted.keys().cloned().collect();
+            for key in all {
+                self.refresh(&key);
+            }
+            let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
+            for id in owners {
+                self.apply(id);
+                self.remark(id);
+            }
+        }
+        let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
+        for id in owners {
+            self.release(id);
+        }
+    }
+
+    /// Every object that is wanted, and every one of ours that is there and is not.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows: Vec<(&Key, Row<'_>)> = Vec::new();
+        for owner in self.owners.values() {
+            for p in owner.planned.iter().filter(|p| !self.wanted.contains_key(&p.key)) {
+                if !self.observed.contains_key(&p.key) {
+                    rows.push((
+                        &p.key,
+                        Row { object: &p.object, desired: false, observed: false, error: None },
+                    ));
+                }
+            }
+        }
+        for (key, wanted) in &self.wanted {
+            let error = self.slots.get(key).and_then(|s| s.error.as_ref()).map(ToString::to_string);
+            rows.push((key, Row { object: &wanted.object, desired: true, observed: wanted.there, error }));
+        }
+        for (key, object) in self.observed.iter().filter(|(k, _)| !self.wanted.contains_key(*k)) {
+            let error = self.slots.get(key).and_then(|s| s.error.as_ref()).map(ToString::to_string);
+            rows.push((key, Row { object, desired: false, observed: true, error }));
+        }
+        rows.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// What the kernel would be told if the instance went to `level` and everything were granted, in order.
+    pub fn preview(&self, id: InstanceId, level: Level) -> Vec<String> {
+        let Some(owner) = self.owners.get(&id) else { return Vec::new() };
+        let adds = owner.planned.iter().filter(|p| p.stage.is_wanted(level, true));
+        let adds = adds.filter(|p| self.observed.get(&p.key).is_none_or(|o| !o.satisfies(&p.object)));
+        let removals = owner.planned.iter().rev().filter(|p| !p.stage.is_wanted(level, true));
+        let removals = removals.filter(|p| self.observed.contains_key(&p.key));
+        removals
+            .map(|p| format!("delete {} {}", p.object.kind(), p.object))
+            .chain(adds.map(|p| format!("add {} {}", p.object.kind(), p.object)))
+            .collect()
+    }
+
+    /// Makes the wanted set what the owner's level says.
+    fn apply(&mut self, id: InstanceId) {
+        let Some(owner) = self.owners.get(&id) else { return };
+        let (level, released) = (owner.level, owner.released);
+        // Out of the owner for the walk, so that the rest of `self` can change.
+        let planned = std::mem::take(&mut self.owners.get_mut(&id).expect("looked up above").planned);
+        for p in planned.iter().rev().filter(|p| !p.stage.is_wanted(level, released)) {
+            self.unwant(id, &p.key);
+        }
+        for p in planned.iter().filter(|p| p.stage.is_wanted(level, released)) {
+            self.want(id, p);
+        }
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.planned = planned;
+        }
+    }
+
+    /// After a first dump everything wanted is looked at, in its proper order.
+    fn remark(&mut self, id: InstanceId) {
+        let Some(owner) = self.owners.get(&id) else { return };
+        let keys: Vec<Key> = owner.planned.iter().map(|p| p.key.clone()).collect();
+        for key in keys {
+            self.mark(&key);
+        }
+    }
+
+    fn want(&mut self, id: InstanceId, p: &Planned) {
+        if self
+            .wanted
+            .get(&p.key)
+            .is_some_and(|w| w.object == p.object && w.owner == id && w.stage == p.stage)
+        {
+            return;
+        }
+        self.uncount(&p.key);
+        self.stop_leaving(&p.key);
+        let wanted =
+            Wanted { object: p.object.clone(), owner: id, stage: p.stage, there: true, refused: false };
+        self.wanted.insert(p.key.clone(), wanted);
+        self.forget_error(&p.key);
+        self.refresh(&p.key);
+        self.mark(&p.key);
+    }
+
+    fn unwant(&mut self, id: InstanceId, key: &Key) {
+        if self.wanted.get(key).is_none_or(|w| w.owner != id) {
+            return;
+        }
+        self.uncount(key);
+        self.wanted.remove(key);
+        self.forget_error(key);
+        if self.expected(key).is_some() || self.observed.contains_key(key) {
+            self.leaving.insert(key.clone(), id);
+            self.with_progress(id, |p| p.leaving += 1);
+        }
+        self.mark(key);
+    }
+
+    fn stop_leaving(&mut self, key: &Key) {
+        if let Some(id) = self.leaving.remove(key) {
+            self.with_progress(id, |p| p.leaving = p.leaving.saturating_sub(1));
+        }
+    }
+
+    fn forget_error(&mut self, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.error = None;
+            slot.retry_at = None;
+            slot.refusals = 0;
+        }
+    }
+
+    fn mark(&mut self, key: &Key) {
+        if self.is_dirty.insert(key.clone()) {
+            self.dirty.push(key.clone());
+        }
+    }
+
+    /// What will be there once everything under way is done.
+    fn expected(&self, key: &Key) -> Option<&Object> {
+        match self.slots.get(key).and_then(|s| s.in_flight.last()) {
+            Some((_, result)) => result.as_ref(),
+            None => self.observed.get(key),
+        }
+    }
+
+    fn actions(&self, key: &Key) -> Vec<Action> {
+        let foreign = self.slots.get(key).is_some_and(|s| s.error == Some(OpError::OursExists));
+        match (self.wanted.get(key).map(|w| &w.object), self.expected(key)) {
+            (Some(want), Some(have)) if have.satisfies(want) => Vec::new(),
+            (Some(want @ Object::Address(_)), Some(have)) => {
+                vec![Action::Delete(have.clone()), Action::Add(want.clone())]
+            }
+            (Some(want), Some(_)) => vec![Action::Replace(want.clone())],
+            (Some(want @ Object::Route(_)), None) if foreign => vec![Action::Replace(want.clone())],
+            (Some(want), None) => vec![Action::Add(want.clone())],
+            (None, Some(have)) => vec![Action::Delete(have.clone())],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn start(&mut self, key: &Key, action: Action) -> Op {
+        self.last_op += 1;
+        let id = OpId(self.last_op);
+        let leaves = match &action {
+            Action::Add(o) | Action::Replace(o) => Some(o.clone()),
+            Action::Delete(_) => None,
+        };
+        self.slots.entry(key.clone()).or_default().in_flight.push((id, leaves));
+        self.ops.insert(id, key.clone());
+        if let Some(touched) = &mut self.touched {
+            touched.insert(key.clone());
+        }
+        Op { id, action }
+    }
+
+    fn finish(&mut self, key: &Key, id: OpId, result: Result<(), OpError>, now: Time) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(place) = slot.in_flight.iter().position(|(op, _)| *op == id) else { return };
+        let (_, leaves) = slot.in_flight.remove(place);
+        match result {
+            Ok(()) => {
+                slot.error = None;
+                slot.refusals = 0;
+                slot.retry_at = None;
+                match leaves {
+                    Some(object) => self.observed.insert(key.clone(), object),
+                    None => self.observed.remove(key),
+                };
+            }
+            // A newer operation is under way: its answer counts, not this one.
+            Err(_) if !slot.in_flight.is_empty() => {}
+            Err(error) => {
+                self.refused(key, error, now);
+            }
+        }
+        self.refresh(key);
+        self.mark(key);
+        if self.slots.get(key).is_some_and(|s| s.in_flight.is_empty() && s.error.is_none()) {
+            self.slots.remove(key);
+        }
+    }
+
+    fn refused(&mut self, key: &Key, error: OpError, now: Time) {
+        let text = match self.wanted.get(key).map(|w| &w.object).or_else(|| self.observed.get(key)) {
+            Some(object) => format!("{} {object}: {error}", object.kind()),
+            None => format!("{key:?}: {error}"),
+        };
+        let slot = self.slots.entry(key.clone()).or_default();
+        let pause = match error {
+            OpError::OursExists if slot.refusals == 0 => Duration::ZERO,
+            OpError::ForeignSame => FOREIGN,
+            _ => RETRY.0.saturating_mul(2u32.saturating_pow(slot.refusals)).min(RETRY.1),
+        };
+        slot.refusals = slot.refusals.saturating_add(1);
+        slot.retry_at = (!pause.is_zero()).then(|| now + pause);
+        self.next_retry = [self.next_retry, slot.retry_at].into_iter().flatten().min();
+        let is_news = slot.error.as_ref() != Some(&error) && error != OpError::OursExists;
+        slot.error = Some(error);
+        if is_news {
+            self.notes.push(text);
+        }
+    }
+
+    fn note_change(&mut self, key: &Key, found: Option<&Object>, first: bool) {
+        if first {
+            return;
+        }
+        match (self.observed.get(key), found, self.wanted.get(key)) {
+            (Some(old), None, Some(_)) => {
+                self.notes.push(format!("{} {old} was removed, not by us; putting it back", old.kind()));
+            }
+            (Some(old), Some(_), Some(_)) => {
+                self.notes.push(format!("{} {old} was changed, not by us; setting it right", old.kind()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a key anew in its owner's progress.
+    fn refresh(&mut self, key: &Key) {
+        let gone = !self.observed.contains_key(key) && self.expected(key).is_none();
+        if gone && self.leaving.contains_key(key) {
+            self.stop_leaving(key);
+        }
+        let Some(wanted) = self.wanted.get(key) else { return };
+        let error = self.slots.get(key).and_then(|s| s.error.as_ref());
+        let there = self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object))
+            || error == Some(&OpError::ForeignSame);
+        let refused = !there && error.is_some_and(|e| *e != OpError::OursExists);
+        self.uncount(key);
+        let Some(wanted) = self.wanted.get_mut(key) else { return };
+        wanted.there = there;
+        wanted.refused = refused;
+        let (id, stage) = (wanted.owner, wanted.stage);
+        self.with_progress(id, |p| count(p, stage, there, refused, 1));
+    }
+
+    fn uncount(&mut self, key: &Key) {
+        let Some(wanted) = self.wanted.get_mut(key) else { return };
+        let (id, stage, there, refused) = (wanted.owner, wanted.stage, wanted.there, wanted.refused);
+        wanted.there = true;
+        wanted.refused = false;
+        self.with_progress(id, |p| count(p, stage, there, refused, -1));
+    }
+
+    fn recount(&mut self, id: InstanceId) {
+        self.with_progress(id, |p| *p = Progress::default());
+        let keys: Vec<Key> = self
+            .wanted
+            .iter_mut()
+            .filter(|(_, w)| w.owner == id)
+            .map(|(k, w)| {
+                (w.there, w.refused) = (true, false);
+                k.clone()
+            })
+            .collect();
+        for key in keys {
+            self.refresh(&key);
+        }
+        let leaving = self.leaving.values().filter(|o| **o == id).count();
+        self.with_progress(id, |p| p.leaving = leaving);
+    }
+
+    fn with_progress(&mut self, id: InstanceId, change: impl FnOnce(&mut Progress)) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            change(&mut owner.progress);
+        }
+    }
+
+    /// Permits the announcement once all the rest is there; takes it back when the kernel refuses any of it.
+    fn release(&mut self, id: InstanceId) {
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        let was = owner.released;
+        owner.released = owner.level == Level::Full
+            && if was {
+                owner.progress.support_refused == 0
+            } else {
+                self.known && owner.progress.support_missing == 0
+            };
+        if owner.released != was {
+            self.apply(id);
+        }
+    }
+}
+
+fn count(p: &mut Progress, stage: Stage, there: bool, refused: bool, by: isize) {
+    let add = |n: &mut usize| *n = n.saturating_add_signed(by);
+    match (stage, there) {
+        (_, true) => {}
+        (Stage::Export, false) => add(&mut p.export_missing),
+        (_, false) => {
+            add(&mut p.support_missing);
+            if refused {
+                add(&mut p.support_refused);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One check at run time: its schedule, its counts, and why its verdict is what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::schedule::Schedule;
+use super::threshold::{Threshold, Verdict};
+use crate::announcer::event::Outcome;
+use crate::config::model;
+use crate::fib::object::LinkState;
+use crate::time::Time;
+
+/// A check at run time.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Its configuration.
+    pub config: Arc<model::Check>,
+    threshold: Threshold,
+    schedule: Schedule,
+    since: Time,
+    last_rtt: Option<Duration>,
+    last_error: Option<String>,
+    /// When the last successful probe was *sent*: what a witness is judged by.
+    last_success_sent: Option<Time>,
+}
+
+impl Check {
+    /// Nothing known yet; the first probe is due almost at once. `ordinal` spreads the checks over their intervals.
+    pub fn new(config: Arc<model::Check>, ordinal: u32, now: Time) -> Self {
+        Check {
+            threshold: Threshold::new(config.fall, config.rise),
+            schedule: Schedule::new(now, config.interval, ordinal),
+            since: now,
+            last_rtt: None,
+            last_error: None,
+            last_success_sent: None,
+            config,
+        }
+    }
+
+    /// The verdict now.
+    pub fn verdict(&self) -> Verdict {
+        self.threshold.verdict()
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The counts behind the verdict.
+    pub fn threshold(&self) -> &Threshold {
+        &self.threshold
+    }
+
+    /// Round-trip time of the last success.
+    pub fn last_rtt(&self) -> Option<Duration> {
+        self.last_rtt
+    }
+
+    /// What was wrong with the last probe that was not a success.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// When the last successful probe was sent.
+    pub fn last_success_sent(&self) -> Option<Time> {
+        self.last_success_sent
+    }
+
+    /// When the next probe is due; None for a link, whose news come by themselves.
+    pub fn next_probe(&self) -> Option<Time> {
+        (!self.is_link()).then(|| self.schedule.next())
+    }
+
+    /// True for `type = "link"`.
+    pub fn is_link(&self) -> bool {
+        matches!(self.config.probe, model::Probe::Link(_))
+    }
+
+    /// The due probe has been sent.
+    pub fn probe_sent(&mut self, now: Time) {
+        self.schedule.sent(now);
+    }
+
+    /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time").
+    pub fn lapses_at(&self) -> Option<Time> {
+        (self.verdict() == Verdict::Unknown).then(|| self.since + self.config.fall_time())
+    }
+
+    /// A probe that was sent at `sent` came to `outcome`. Returns true if the verdict changed.
+    pub fn result(&mut self, sent: Time, outcome: Outcome, now: Time) -> bool {
+        let before = self.verdict();
+        match outcome {
+            Outcome::Success { rtt } => {
+                self.threshold.success();
+                self.last_rtt = rtt;
+                self.last_success_sent = self.last_success_sent.max(Some(sent));
+            }
+            Outcome::Failure(why) => {
+                self.threshold.failure(now);
+                self.last_error = Some(why);
+            }
+            Outcome::Blind(why) => {
+                self.threshold.blind();
+                self.last_error = Some(why);
+            }
+        }
+        self.changed(before, now)
+    }
+
+    /// The kernel's word on the link of a link check: no counting, it is so (`link` is None: there is no such device).
+    pub fn link(&mut self, link: Option<&LinkState>, now: Time) -> bool {
+        let before = self.verdict();
+        let wrong = match link {
+            None => Some("there is no such device"),
+            Some(l) if !l.admin_up => Some("administratively down"),
+            Some(l) if !l.carrier => Some("no carrier"),
+            Some(_) => None,
+        };
+        match wrong {
+            None => {
+                self.last_success_sent = Some(now);
+                if before != Verdict::Up {
+                    self.threshold.forget();
+                    self.threshold.success();
+                }
+            }
+            Some(why) => {
+                self.last_error = Some(why.to_owned());
+                while self.threshold.verdict() != Verdict::Down {
+                    self.threshold.failure(now);
+                }
+            }
+        }
+        self.changed(before, now)
+    }
+
+    /// We were away for so long that the counts are too old to act on. Returns true if the verdict changed.
+    pub fn forget(&mut self, why: &str, now: Time) -> bool {
+        let before = self.verdict();
+        self.threshold.forget();
+        self.last_error = Some(why.to_owned());
+        self.changed(before, now)
+    }
+
+    /// A new configuration of the same probe: counts and verdict stay.
+    pub fn adjust(&mut self, config: Arc<model::Check>, now: Time) {
+        self.threshold.adjust(config.fall, config.rise);
+        if config.interval != self.config.interval {
+            self.schedule.adjust(now, config.interval);
+        }
+        self.config = config;
+    }
+
+    /// The verdict in a sentence's words: "mainland-ping is down (3 failures: no reply in 800 ms)".
+    pub fn describe(&self) -> String {
+        let name = &self.config.name;
+        let error = || self.last_error.as_deref().unwrap_or("no probe has come back yet");
+        match self.verdict() {
+            Verdict::Up => format!("{name} is up"),
+            Verdict::Down if self.is_link() => format!("{name} is down ({})", error()),
+            Verdict::Down => {
+                format!("{name} is down ({} failures, last: {})", self.threshold.failures(), error())
+            }
+            Verdict::Unknown => format!("{name} is unknown ({})", error()),
+        }
+    }
+
+    fn changed(&mut self, before: Verdict, now: Time) -> bool {
+        let changed = before != self.verdict();
+        if changed {
+            self.since = now;
+        }
+        changed
+    }
+}

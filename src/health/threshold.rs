@@ -1,0 +1,302 @@
+//! Rise and fall: when a row of results becomes a verdict.
+
+use std::collections::VecDeque;
+
+use crate::config::model::Fall;
+use crate::time::Time;
+
+/// What is known of a check's target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+    /// Not decided yet, or it could not be seen: nobody may act on it.
+    Unknown,
+}
+
+impl Verdict {
+    /// "up", "down" or "unknown".
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Up => "up",
+            Verdict::Down => "down",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// Counts results and gives a verdict.
+///
+/// - From the start the first success gives `Up`; the first `Down` needs the whole `fall`.
+/// - Later `Up` needs `rise` successes in a row, `Down` the whole `fall` again.
+/// - A result that counts as neither changes no count. The verdict is `Unknown` until the next result that counts,
+///   which restores what the counts say.
+#[derive(Clone, Debug)]
+pub struct Threshold {
+    fall: Fall,
+    rise: u32,
+    /// What the counted results say; None before the first decision.
+    settled: Option<Verdict>,
+    blind: bool,
+    successes: u32,
+    /// Consecutive failures.
+    failures: u32,
+    /// The last counted results, newest last, a failure with its time; used by [`Fall::Window`] only.
+    window: VecDeque<Option<Time>>,
+    /// When the current row of failures began; kept as it was from the moment of `Down` until `Up`.
+    streak: Option<Time>,
+    /// The first failure that counted for `Down`, likewise.
+    first_bad: Option<Time>,
+}
+
+impl Threshold {
+    /// Nothing known yet.
+    pub fn new(fall: Fall, rise: u32) -> Self {
+        Threshold {
+            fall,
+            rise,
+            settled: None,
+            blind: false,
+            successes: 0,
+            failures: 0,
+            window: VecDeque::new(),
+            streak: None,
+            first_bad: None,
+        }
+    }
+
+    /// The verdict now.
+    pub fn verdict(&self) -> Verdict {
+        if self.blind { Verdict::Unknown } else { self.settled.unwrap_or(Verdict::Unknown) }
+    }
+
+    /// Consecutive successes.
+    pub fn successes(&self) -> u32 {
+        self.successes
+    }
+
+    /// Consecutive failures, or failures in the window.
+    pub fn failures(&self) -> u32 {
+        match self.fall {
+            Fall::Consecutive(_) => self.failures,
+            Fall::Window { .. } => self.failures_in_window(),
+        }
+    }
+
+    /// How many further successes would make it up; None if it is.
+    pub fn to_up(&self) -> Option<u32> {
+        match self.verdict() {
+            Verdict::Up => None,
+            Verdict::Down => Some(self.rise.saturating_sub(self.successes).max(1)),
+            Verdict::Unknown if self.settled == Some(Verdict::Down) => {
+                Some(self.rise.saturating_sub(self.successes).max(1))
+            }
+            Verdict::Unknown => Some(1),
+        }
+    }
+
+    /// How many further failures would make it down; None if it is.
+    pub fn to_down(&self) -> Option<u32> {
+        (self.verdict() != Verdict::Down).then(|| self.fall.failures().saturating_sub(self.failures()).max(1))
+    }
+
+    /// When the first of the failures that count now (or led to `Down`) became known.
+    pub fn first_bad(&self) -> Option<Time> {
+        self.first_bad
+    }
+
+    /// When the unbroken row of failures that lasts (or led to `Down`) began. Later than [`Self::first_bad`] only on a
+    /// lossy link with a window, where the first failure may be long past and prove nothing about now.
+    pub fn streak(&self) -> Option<Time> {
+        self.streak
+    }
+
+    /// A probe succeeded.
+    pub fn success(&mut self) {
+        self.blind = false;
+        self.failures = 0;
+        self.successes = self.successes.saturating_add(1);
+        self.remember(None);
+        let enough = match self.settled {
+            None | Some(Verdict::Up) => true,
+            _ => self.successes >= self.rise,
+        };
+        if enough && !self.is_fallen() {
+            self.settled = Some(Verdict::Up);
+        }
+        if self.settled != Some(Verdict::Down) {
+            self.streak = None;
+            self.first_bad = self.first_counted();
+        }
+    }
+
+    /// A probe failed; known at `now`.
+    pub fn failure(&mut self, now: Time) {
+        self.blind = false;
+        self.successes = 0;
+        self.failures = self.failures.saturating_add(1);
+        self.remember(Some(now));
+        if self.settled != Some(Verdict::Down) {
+            let streak = *self.streak.get_or_insert(now);
+            self.first_bad = self.first_counted().or(Some(streak));
+        }
+        if self.is_fallen() {
+            self.settled = Some(Verdict::Down);
+        }
+    }
+
+    /// A probe could not be made, or its answer could not have been seen.
+    pub fn blind(&mut self) {
+        self.blind = true;
+    }
+
+    /// We were away: what was counted is too old to act on.
+    pub fn forget(&mut self) {
+        *self = Threshold::new(self.fall, self.rise);
+    }
+
+    /// New limits, the same history: for a reload.
+    pub fn adjust(&mut self, fall: Fall, rise: u32) {
+        self.fall = fall;
+        self.rise = rise;
+        self.trim();
+    }
+
+    fn is_fallen(&self) -> bool {
+        self.failures() >= self.fall.failures()
+    }
+
+    fn failures_in_window(&self) -> u32 {
+        self.window.iter().map(|bad| u32::from(bad.is_some())).sum()
+    }
+
+    /// The oldest failure in the window; None without a window.
+    fn first_counted(&self) -> Option<Time> {
+        self.window.iter().flatten().next().copied()
+    }
+
+    fn remember(&mut self, bad: Option<Time>) {
+        if matches!(self.fall, Fall::Window { .. }) {
+            self.window.push_back(bad);
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        let keep = match self.fall {
+            Fall::Consecutive(_) => 0,
+            Fall::Window { of, .. } => of as usize,
+        };
+        while self.window.len() > keep {
+            self.window.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: i64) -> Time {
+        Time::from_nanos(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn first_success_gives_up_and_first_down_needs_the_whole_fall() {
+        let mut t = Threshold::new(Fall::Consecutive(3), 2);
+        assert_eq!(t.verdict(), Verdict::Unknown);
+        t.failure(at(1));
+        t.failure(at(2));
+        assert_eq!(t.verdict(), Verdict::Unknown);
+        t.failure(at(3));
+        assert_eq!(t.verdict(), Verdict::Down);
+        assert_eq!(t.first_bad(), Some(at(1)));
+
+        let mut t = Threshold::new(Fall::Consecutive(3), 2);
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Up);
+    }
+
+    #[test]
+    fn up_again_needs_rise_in_a_row() {
+        let mut t = Threshold::new(Fall::Consecutive(1), 3);
+        t.failure(at(1));
+        t.success();
+        t.success();
+        t.failure(at(2));
+        t.success();
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Down);
+        assert_eq!(t.first_bad(), Some(at(1)), "the streak that led to down, not the last relapse");
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Up);
+        assert_eq!(t.first_bad(), None);
+    }
+
+    #[test]
+    fn a_success_between_failures_starts_the_fall_anew() {
+        let mut t = Threshold::new(Fall::Consecutive(2), 1);
+        for s in 0..10 {
+            t.failure(at(s));
+            t.success();
+        }
+        assert_eq!(t.verdict(), Verdict::Up);
+    }
+
+    #[test]
+    fn neither_is_unknown_at_once_and_changes_no_count() {
+        let mut t = Threshold::new(Fall::Consecutive(2), 2);
+        t.success();
+        t.failure(at(1));
+        t.blind();
+        assert_eq!(t.verdict(), Verdict::Unknown);
+        assert_eq!(t.failures(), 1);
+        t.failure(at(3));
+        assert_eq!(t.verdict(), Verdict::Down);
+        t.blind();
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Down, "down through the blindness: rise still counts");
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Up);
+    }
+
+    #[test]
+    fn only_blindness_never_becomes_a_failure() {
+        let mut t = Threshold::new(Fall::Consecutive(1), 1);
+        for _ in 0..1000 {
+            t.blind();
+        }
+        assert_eq!((t.verdict(), t.failures()), (Verdict::Unknown, 0));
+    }
+
+    #[test]
+    fn a_window_tolerates_loss_that_a_row_would_not() {
+        let mut t = Threshold::new(Fall::Window { failures: 3, of: 5 }, 2);
+        t.success();
+        for s in [1, 2] {
+            t.failure(at(s));
+        }
+        t.success();
+        t.success();
+        assert_eq!((t.verdict(), t.failures()), (Verdict::Up, 2));
+        t.failure(at(5)); // the window is now f s s f after the oldest success left
+        assert_eq!(t.verdict(), Verdict::Down);
+        assert_eq!(t.first_bad(), Some(at(1)));
+        assert_eq!(t.streak(), Some(at(5)));
+        // Rise is consecutive, but not while the window itself still says down.
+        t.success();
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Up);
+    }
+
+    #[test]
+    fn after_a_pause_everything_is_asked_anew() {
+        let mut t = Threshold::new(Fall::Consecutive(2), 2);
+        t.failure(at(1));
+        t.forget();
+        t.failure(at(60));
+        assert_eq!(t.verdict(), Verdict::Unknown);
+    }
+}
