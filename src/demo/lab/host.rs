@@ -99,8 +99,8 @@ impl Host {
     pub fn spawn(&self, command: &mut Command) -> Result<Daemon> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null());
-        let child = sys::spawn_in_pid_namespace(command, &self.0.pidfd)
-            .doing(format!("starting {program} on {}", self.name()))?;
+        let child =
+            sys::spawn_in(command, &self.0.pidfd).doing(format!("starting {program} on {}", self.name()))?;
         Ok(Daemon { child, program, _host: self.clone() })
     }
 

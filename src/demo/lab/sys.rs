@@ -1,19 +1,18 @@
 //! The only unsafe code of the lab: forking a host's init, and entering its namespaces between fork and exec.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid};
 
-/// Forks the process that holds a host's namespaces. It becomes process 1 of a new process id namespace, mounts
+/// Makes the process that holds a host's namespaces. It becomes process 1 of a new process id namespace, mounts
 /// a private tmpfs over each folder of `private`, and dies with the calling thread.
 ///
 /// # Errors
@@ -21,19 +20,17 @@ use nix::unistd::{ForkResult, Pid, fork};
 pub fn fork_init(hostname: &str, private: &[&str]) -> io::Result<Pid> {
     let (mut reader, mut writer) = UnixStream::pair()?;
     let private: Vec<CString> = private.iter().map(|p| CString::new(*p)).collect::<Result<_, _>>()?;
-    let pid = within_new_pid_namespace(|| {
-        // SAFETY: the child makes system calls only (no allocation, no lock) and never returns.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(child),
-            ForkResult::Child => {
-                // So that telling fails, and we end, if the parent is gone before it could be watched.
-                let _ = nix::unistd::close(reader.as_raw_fd());
-                let error = become_init(hostname, &private).err().map_or(0, |e| e as i32);
-                let told = writer.write_all(&error.to_ne_bytes());
-                rest(error == 0 && told.is_ok())
-            }
+    // SAFETY: the child makes system calls only (no allocation, no lock) and never returns.
+    let pid = match unsafe { fork_into_new_pid_namespace() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            // So that telling fails, and we end, if the parent is gone before it could be watched.
+            let _ = nix::unistd::close(reader.as_raw_fd());
+            let error = become_init(hostname, &private).err().map_or(0, |e| e as i32);
+            let told = writer.write_all(&error.to_ne_bytes());
+            rest(error == 0 && told.is_ok())
         }
-    })?;
+    };
     drop(writer);
     let mut error = [0; 4];
     reader.read_exact(&mut error)?;
@@ -46,13 +43,19 @@ pub fn fork_init(hostname: &str, private: &[&str]) -> io::Result<Pid> {
     }
 }
 
-/// Runs `f` so that the processes it forks are in a new process id namespace; the first one is its init.
-fn within_new_pid_namespace<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let own = File::open("/proc/thread-self/ns/pid_for_children")?;
-    unshare(CloneFlags::CLONE_NEWPID)?;
-    let result = f();
-    setns(&own, CloneFlags::CLONE_NEWPID)?;
-    result
+/// fork(2), the child being process 1 of a new process id namespace. Not by unshare(2): inside a user namespace
+/// the thread could not go back to the old one afterwards.
+///
+/// # Safety
+/// As for fork(2) in a process with threads; the C library's own handlers do not run either.
+unsafe fn fork_into_new_pid_namespace() -> io::Result<ForkResult> {
+    let flags = libc::c_long::from(libc::CLONE_NEWPID | libc::SIGCHLD);
+    // SAFETY: as the caller promises. With no stack given, the child goes on with a copy of ours.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        0 => Ok(ForkResult::Child),
+        pid if pid > 0 => Ok(ForkResult::Parent { child: Pid::from_raw(pid as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// In the child: new namespaces and private folders.
@@ -100,7 +103,7 @@ fn rest(well: bool) -> ! {
 }
 
 /// Lets `command` run in the namespaces of the process behind `pidfd`, in a session of its own.
-pub fn enter_before_exec(command: &mut Command, pidfd: RawFd) {
+fn enter_before_exec(command: &mut Command, pidfd: RawFd) {
     let enter = move || {
         // SAFETY: the caller keeps the descriptor open for as long as `command` may be started.
         let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
@@ -124,12 +127,16 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     }
 }
 
-/// Starts `command` in the process id namespace of the process behind `pidfd`.
-pub fn spawn_in_pid_namespace(command: &mut Command, pidfd: &OwnedFd) -> io::Result<std::process::Child> {
+/// Starts `command` in the namespaces of the process behind `pidfd`.
+pub fn spawn_in(command: &mut Command, pidfd: &OwnedFd) -> io::Result<Child> {
     enter_before_exec(command, pidfd.as_raw_fd());
-    let own = File::open("/proc/thread-self/ns/pid_for_children")?;
-    setns(pidfd, CloneFlags::CLONE_NEWPID)?;
-    let child = command.spawn();
-    setns(&own, CloneFlags::CLONE_NEWPID)?;
-    child
+    // In a thread that ends at once: what it forks is in the other process id namespace from now on.
+    let spawn = || {
+        setns(pidfd, CloneFlags::CLONE_NEWPID)?;
+        command.spawn()
+    };
+    std::thread::scope(|scope| match scope.spawn(spawn).join() {
+        Ok(child) => child,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
