@@ -64,9 +64,7 @@ fn a_master_that_is_cut_off_withdraws() {
 }
 
 /// FIELD 10 and 11: somebody deletes the route; it comes back, and so does the announcement.
-#[test]
-fn a_deleted_route_comes_back() {
-    let rig = Rig::bird();
+fn a_deleted_route_comes_back(rig: &Rig) {
     rig.take_over();
     let watch = routes::Watch::start(&rig.lab.standby).unwrap();
     rig.lab.standby.run(&["ip", "route", "del", "198.51.100.0/24"]).unwrap();
@@ -75,6 +73,16 @@ fn a_deleted_route_comes_back() {
     let added: Vec<bool> = watch.news().iter().filter(|c| c.route.to == prefix()).map(|c| c.added).collect();
     assert_eq!(added, [false, true]);
     rig.wait_state(State::Master);
+}
+
+#[test]
+fn a_deleted_route_comes_back_with_bird() {
+    a_deleted_route_comes_back(&Rig::bird());
+}
+
+#[test]
+fn a_deleted_route_comes_back_with_frr() {
+    a_deleted_route_comes_back(&Rig::frr());
 }
 
 /// FIELD 12: the link goes and the kernel drops its routes without a word.

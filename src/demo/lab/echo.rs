@@ -47,7 +47,9 @@ impl Drop for Worker {
 
 /// Answers each datagram with itself and its name.
 #[derive(Debug)]
-pub struct Server(#[allow(dead_code)] Worker);
+pub struct Server {
+    _worker: Worker,
+}
 
 impl Server {
     /// Serves `address` on `host`, also while the host does not have that address (IP_FREEBIND).
@@ -56,11 +58,12 @@ impl Server {
         let socket =
             host.in_network(|| open(address).doing(format!("opening the echo service of {}", host.name())))?;
         let mut buffer = [0; 64];
-        Ok(Server(Worker::start(move || {
+        let worker = Worker::start(move || {
             let Ok((length, client)) = socket.recv_from(&mut buffer) else { return };
             let answer = [&buffer[..length.min(8)], &name].concat();
             let _ = socket.send_to(&answer, client);
-        })))
+        });
+        Ok(Server { _worker: worker })
     }
 }
 
@@ -95,6 +98,24 @@ pub struct Loss {
 #[derive(Debug, Default)]
 struct Log {
     sent: BTreeMap<u64, (Instant, Option<Answer>)>,
+}
+
+impl Log {
+    fn loss(&self, from: Instant, to: Instant) -> Loss {
+        let mut loss = Loss::default();
+        let mut last_good = from;
+        for (sent, answer) in self.sent.values().filter(|(sent, _)| (from..to).contains(sent)) {
+            loss.sent += 1;
+            if answer.is_some() {
+                loss.longest_gap = loss.longest_gap.max(*sent - last_good);
+                last_good = *sent;
+            } else {
+                loss.lost += 1;
+            }
+        }
+        loss.longest_gap = loss.longest_gap.max(to.saturating_duration_since(last_good));
+        loss
+    }
 }
 
 /// Sends, and remembers what came back.
@@ -141,20 +162,7 @@ impl Client {
 
     /// What happened to the datagrams that were sent in this span.
     pub fn loss(&self, from: Instant, to: Instant) -> Loss {
-        let log = lock(&self.log);
-        let mut loss = Loss::default();
-        let mut last_good = from;
-        for (sent, answer) in log.sent.values().filter(|(sent, _)| (from..to).contains(sent)) {
-            loss.sent += 1;
-            if answer.is_some() {
-                loss.longest_gap = loss.longest_gap.max(*sent - last_good);
-                last_good = *sent;
-            } else {
-                loss.lost += 1;
-            }
-        }
-        loss.longest_gap = loss.longest_gap.max(to - last_good);
-        loss
+        lock(&self.log).loss(from, to)
     }
 }
 
@@ -172,5 +180,23 @@ fn receive(socket: &UdpSocket, deadline: Instant, log: &Mutex<Log>) {
     let answer = Answer { at: Instant::now(), from: String::from_utf8_lossy(name).into_owned() };
     if let Some((_, slot)) = lock(log).sent.get_mut(&u64::from_be_bytes(*number)) {
         slot.get_or_insert(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_is_between_answered_datagrams() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let answer = |ms| Some(Answer { at: at(ms), from: "primary".into() });
+        let sent = [(0, answer(1)), (20, None), (40, None), (60, answer(61)), (80, None), (100, answer(101))];
+        let sent = sent.into_iter().map(|(ms, answer)| (ms, (at(ms), answer))).collect();
+        let log = Log { sent };
+        let gap = |ms| Duration::from_millis(ms);
+        assert_eq!(log.loss(at(0), at(110)), Loss { sent: 6, lost: 3, longest_gap: gap(60) });
+        assert_eq!(log.loss(at(70), at(90)), Loss { sent: 1, lost: 1, longest_gap: gap(20) });
     }
 }
