@@ -1,1 +1,3 @@
 //! The edges: sockets, processes, files. They decide nothing.
+
+pub mod script_guard;

@@ -1,0 +1,273 @@
+//! The model in words, key by key, for [`super::diff`]. Structs are taken apart without a rest: a field that is
+//! added to the model must be added here.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use super::duration::show;
+use super::model::{
+    Address, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node, Notify, OnStop, Origin,
+    Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Tcp, When,
+};
+use crate::net::Prefix;
+
+/// What is said of one key.
+pub(super) struct Fact {
+    pub key: &'static str,
+    pub value: String,
+    /// True if the value may hold what not everybody should read.
+    pub secret: bool,
+}
+
+fn fact(key: &'static str, value: impl ToString) -> Fact {
+    Fact { key, value: value.to_string(), secret: false }
+}
+
+fn maybe<T: Display>(key: &'static str, value: Option<T>) -> Fact {
+    fact(key, value.map_or("none".to_owned(), |v| v.to_string()))
+}
+
+fn words(key: &'static str, command: &[String]) -> Fact {
+    fact(key, if command.is_empty() { "none".to_owned() } else { format!("{command:?}") })
+}
+
+fn list<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    format!("[{}]", items.join(", "))
+}
+
+pub(super) fn node(node: &Node) -> Vec<Fact> {
+    let Node {
+        name,
+        router_id,
+        control,
+        control_group,
+        state_dir,
+        route_protocol,
+        allowed_prefixes,
+        init_timeout,
+    } = node;
+    vec![
+        fact("name", name),
+        maybe("router_id", *router_id),
+        fact("control", control.display()),
+        maybe("control_group", control_group.as_ref()),
+        fact("state_dir", state_dir.display()),
+        fact("route_protocol", route_protocol),
+        maybe("allowed_prefixes", allowed_prefixes.as_deref().map(list)),
+        fact("init_timeout", show(*init_timeout)),
+    ]
+}
+
+/// Of two checks of one type the lists have the same keys.
+pub(super) fn check(check: &Check) -> Vec<Fact> {
+    let Check { name: _, probe, interval, timeout, fall, rise } = check;
+    let fall = match fall {
+        Fall::Consecutive(n) => n.to_string(),
+        Fall::Window { failures, of } => format!("{failures} of {of}"),
+    };
+    let mut facts = vec![
+        fact("interval", show(*interval)),
+        fact("timeout", show(*timeout)),
+        fact("fall", fall),
+        fact("rise", rise),
+    ];
+    facts.extend(match probe {
+        Probe::Ping(ping) => self::ping(ping),
+        Probe::Http(http) => self::http(http),
+        Probe::Tcp(tcp) => self::tcp(tcp),
+        Probe::Exec(Exec { command, invert }) => vec![words("command", command), fact("invert", invert)],
+        Probe::Link(Link { device }) => vec![fact("device", device)],
+        Probe::File(File { path, max_age }) => {
+            vec![fact("path", path.display()), maybe("max_age", max_age.map(show))]
+        }
+    });
+    facts
+}
+
+fn host(host: &Host) -> String {
+    match host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+fn origin(origin: &Origin) -> [Fact; 3] {
+    let Origin { source, device, fwmark } = origin;
+    [maybe("source", *source), maybe("device", device.as_ref()), maybe("fwmark", *fwmark)]
+}
+
+fn ping(ping: &Ping) -> Vec<Fact> {
+    let Ping { host: target, count, max_loss, max_rtt, size, origin: from } = ping;
+    let mut facts = vec![
+        fact("host", host(target)),
+        fact("count", count),
+        fact("max_loss", format!("{max_loss}%")),
+        maybe("max_rtt", max_rtt.map(show)),
+        fact("size", size),
+    ];
+    facts.extend(origin(from));
+    facts
+}
+
+fn tcp(tcp: &Tcp) -> Vec<Fact> {
+    let Tcp { host: target, port, origin: from } = tcp;
+    let mut facts = vec![fact("host", host(target)), fact("port", port)];
+    facts.extend(origin(from));
+    facts
+}
+
+fn http(http: &Http) -> Vec<Fact> {
+    let Http {
+        url,
+        method,
+        headers,
+        connect_to,
+        expect_status,
+        expect_body,
+        ca_file,
+        insecure,
+        origin: from,
+    } = http;
+    let statuses: Vec<String> = expect_status.iter().map(|(low, high)| format!("{low}-{high}")).collect();
+    let mut facts = vec![
+        fact("url", url),
+        fact("method", method),
+        Fact { secret: true, ..fact("headers", format!("{headers:?}")) },
+        maybe("connect_to", connect_to.as_ref().map(host)),
+        fact("expect_status", list(&statuses)),
+        maybe("expect_body", expect_body.as_ref()),
+        maybe("ca_file", ca_file.as_ref().map(|path| path.display())),
+        fact("insecure", insecure),
+    ];
+    facts.extend(origin(from));
+    facts
+}
+
+/// Everything but routes and addresses.
+pub(super) fn instance(instance: &Instance) -> Vec<Fact> {
+    let Instance {
+        name: _,
+        primary,
+        require,
+        takeover_delay,
+        failback,
+        failback_delay,
+        failback_delay_max,
+        drain,
+        on_stop,
+        notify: scripts,
+        routes: _,
+        addresses: _,
+    } = instance;
+    let failback = match failback {
+        Failback::Auto => "auto",
+        Failback::Manual => "manual",
+    };
+    let on_stop = match on_stop {
+        OnStop::Withdraw => "withdraw".to_owned(),
+        OnStop::Keep { max } => format!("keep for {}", show(*max)),
+    };
+    let mut facts = vec![
+        maybe("primary", primary.as_ref().map(self::primary)),
+        maybe("require", require.as_ref().map(self::require)),
+        fact("takeover_delay", show(*takeover_delay)),
+        fact("failback", failback),
+        fact("failback_delay", show(*failback_delay)),
+        fact("failback_delay_max", show(*failback_delay_max)),
+        fact("drain", show(*drain)),
+        fact("on_stop", on_stop),
+    ];
+    facts.extend(notify(scripts));
+    facts
+}
+
+fn primary(primary: &Primary) -> String {
+    let Primary { checks, down_when, up_when } = primary;
+    format!("{} down_when {} up_when {}", list(checks), quorum(*down_when), quorum(*up_when))
+}
+
+fn require(require: &Require) -> String {
+    let Require { checks, up_when } = require;
+    format!("{} up_when {}", list(checks), quorum(*up_when))
+}
+
+fn quorum(quorum: Quorum) -> String {
+    match quorum {
+        Quorum::All => "all".to_owned(),
+        Quorum::Any => "any".to_owned(),
+        Quorum::AtLeast(n) => n.to_string(),
+    }
+}
+
+fn notify(notify: &Notify) -> Vec<Fact> {
+    let Notify { master, backup, fault, stop, any, timeout, retry } = notify;
+    vec![
+        words("notify_master", master),
+        words("notify_backup", backup),
+        words("notify_fault", fault),
+        words("notify_stop", stop),
+        words("notify", any),
+        fact("notify_timeout", show(*timeout)),
+        fact("notify_retry", retry),
+    ]
+}
+
+/// The routes by what the kernel tells them apart by, each in words.
+pub(super) fn routes(instance: &Instance) -> Vec<((Prefix, u32, u32), String)> {
+    instance.routes.iter().map(|r| ((r.to, r.table, r.metric), route(r))).collect()
+}
+
+fn route(route: &Route) -> String {
+    let Route { to, kind, dev, via, src, table, metric, scope, onlink, mtu, advmss, export, when } = route;
+    let kind = match kind {
+        RouteKind::Unicast => "",
+        RouteKind::Local => "local ",
+        RouteKind::Blackhole => "blackhole ",
+        RouteKind::Unreachable => "unreachable ",
+        RouteKind::Prohibit => "prohibit ",
+    };
+    let mut text = format!("{kind}{to}");
+    let mut say = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" {key} {value}"));
+        }
+    };
+    say("via", via.map(|v| v.to_string()));
+    say("dev", dev.clone());
+    say("src", src.map(|s| s.to_string()));
+    say("table", (*table != 254).then(|| table.to_string()));
+    say("metric", (*metric != 0).then(|| metric.to_string()));
+    say("scope", scope.map(|s| self::scope(s).to_owned()));
+    say("onlink", onlink.then(|| "true".to_owned()));
+    say("mtu", mtu.map(|m| m.to_string()));
+    say("advmss", advmss.map(|a| a.to_string()));
+    say("export", Some(export.to_string()));
+    say("when", Some(self::when(*when).to_owned()));
+    text
+}
+
+/// The addresses by device and address, each in words.
+pub(super) fn addresses(instance: &Instance) -> Vec<((String, IpAddr, u8), String)> {
+    instance.addresses.iter().map(|a| ((a.dev.clone(), a.address, a.len), address(a))).collect()
+}
+
+fn address(address: &Address) -> String {
+    let Address { address, len, dev, scope, when } = address;
+    format!("{address}/{len} dev {dev} scope {} when {}", self::scope(*scope), self::when(*when))
+}
+
+fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Global => "global",
+        Scope::Link => "link",
+        Scope::Host => "host",
+    }
+}
+
+fn when(when: When) -> &'static str {
+    match when {
+        When::Always => "always",
+        When::Master => "master",
+    }
+}

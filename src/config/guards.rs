@@ -1,0 +1,152 @@
+//! The guards that can be judged at load (SPEC 4): what would be asked of ourselves after a takeover, what would
+//! leave the allowed prefixes, what hangs on DNS alone.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+use super::check::ReadCheck;
+use super::instance::ReadInstance;
+use super::model::{Check, Host, Node, Probe, RouteKind};
+use super::probe_http::literal_host;
+use super::reader::join;
+use super::report::{Report, Span};
+use crate::net::Prefix;
+
+/// Runs all of them.
+pub(super) fn guard(report: &Report<'_>, node: &Node, checks: &[ReadCheck], instances: &[ReadInstance]) {
+    if let Some(allowed) = &node.allowed_prefixes {
+        exports_are_allowed(report, &PrefixMap::new(allowed.iter().map(|p| (*p, ()))), instances);
+    }
+    default_exports(report, instances);
+    let by_name: HashMap<&str, &ReadCheck> =
+        checks.iter().rev().filter_map(|c| Some((c.name.as_deref()?, c))).collect();
+    primaries_are_elsewhere(report, &by_name, instances);
+    for instance in instances {
+        depends_on_dns(report, &by_name, instance);
+    }
+}
+
+fn exports_are_allowed(report: &Report<'_>, allowed: &PrefixMap<()>, instances: &[ReadInstance]) {
+    for instance in instances {
+        for read in instance.routes.iter().filter(|r| r.route.export) {
+            if allowed.covering(read.route.to).is_none() {
+                let words = format!(
+                    "{} is outside of node.allowed_prefixes, so it must never be announced; add it there, or write export = false",
+                    read.route.to
+                );
+                report.error(read.to.clone(), format!("{}.route[{}].to", instance.path, read.index), words);
+            }
+        }
+    }
+}
+
+fn default_exports(report: &Report<'_>, instances: &[ReadInstance]) {
+    for instance in instances {
+        for read in instance.routes.iter().filter(|r| r.route.export && r.route.to.is_default()) {
+            let words = "announces the default route: the whole Internet would be sent here; write export = false if that is not meant";
+            report.warning(read.to.clone(), format!("{}.route[{}].to", instance.path, read.index), words);
+        }
+    }
+}
+
+/// Refuses primary checks whose target will be this machine once it is MASTER.
+fn primaries_are_elsewhere(
+    report: &Report<'_>,
+    checks: &HashMap<&str, &ReadCheck>,
+    instances: &[ReadInstance],
+) {
+    let own = own_prefixes(instances);
+    if own.is_empty() {
+        return;
+    }
+    let mut told: HashMap<&str, ()> = HashMap::new();
+    for gate in instances.iter().filter_map(|i| i.primary.as_ref()) {
+        for (name, _) in &gate.checks {
+            let Some(read) = checks.get(&**name) else { continue };
+            let Some(target) = read.check.as_ref().and_then(target) else { continue };
+            let Some((prefix, span)) = own.covering(Prefix::host(target)) else { continue };
+            if told.insert(name, ()).is_none() {
+                let (key, at) = &read.target;
+                let line = report.line_of(span);
+                let words = format!(
+                    "{target} lies in our own {prefix} (line {line}): after a takeover we would be asking ourselves, and hand back at once; probe an address that only the primary has"
+                );
+                report.error(at.clone(), join(&read.path, key), words);
+            }
+        }
+    }
+}
+
+/// Everything that draws traffic to this machine while it is MASTER, with its place.
+fn own_prefixes(instances: &[ReadInstance]) -> PrefixMap<Span> {
+    let ours = |route: &super::model::Route| {
+        route.export || route.kind == RouteKind::Local || route.dev.as_deref() == Some("lo")
+    };
+    let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| ours(&read.route));
+    let routes = routes.map(|read| (read.route.to, read.to.clone()));
+    let addresses = instances.iter().flat_map(|i| &i.addresses);
+    let addresses = addresses.map(|read| (Prefix::host(read.address.address), read.span.clone()));
+    PrefixMap::new(routes.chain(addresses))
+}
+
+/// The address that a check asks, if the file says which.
+fn target(check: &Check) -> Option<IpAddr> {
+    let of_host = |host: &Host| match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    };
+    match &check.probe {
+        Probe::Ping(ping) => of_host(&ping.host),
+        Probe::Tcp(tcp) => of_host(&tcp.host),
+        Probe::Http(http) => match &http.connect_to {
+            Some(host) => of_host(host),
+            None => Url::parse(&http.url).ok().as_ref().and_then(literal_host),
+        },
+        Probe::Exec(_) | Probe::Link(_) | Probe::File(_) => None,
+    }
+}
+
+/// True if the check asks a host that must be looked up first.
+fn needs_dns(check: &Check) -> bool {
+    let remote = matches!(check.probe, Probe::Ping(_) | Probe::Tcp(_) | Probe::Http(_));
+    remote && target(check).is_none()
+}
+
+fn depends_on_dns(report: &Report<'_>, checks: &HashMap<&str, &ReadCheck>, instance: &ReadInstance) {
+    let Some(primary) = &instance.primary else { return };
+    let all: Option<Vec<&Check>> =
+        primary.checks.iter().map(|(name, _)| checks.get(&**name)?.check.as_ref()).collect();
+    let Some(all) = all.filter(|all| !all.is_empty()) else { return };
+    if all.iter().all(|check| needs_dns(check)) {
+        let words = "every check of the primary depends on DNS: when names are not answered, nothing is known of the primary; let at least one ask an address";
+        report.warning(primary.span.clone(), join(&primary.path, "checks"), words);
+    }
+}
+
+/// Prefixes with something to each, searched by what covers another prefix: one look-up a prefix length.
+struct PrefixMap<T>(HashMap<Prefix, T>);
+
+impl<T> PrefixMap<T> {
+    /// Of equal prefixes the first stays.
+    fn new(entries: impl Iterator<Item = (Prefix, T)>) -> Self {
+        let mut map = HashMap::new();
+        for (prefix, value) in entries {
+            map.entry(prefix).or_insert(value);
+        }
+        PrefixMap(map)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The longest prefix that is `prefix` or covers it.
+    fn covering(&self, prefix: Prefix) -> Option<(Prefix, &T)> {
+        (0..=prefix.len()).rev().find_map(|len| {
+            let wider = Prefix::containing(prefix.address(), len)?;
+            self.0.get(&wider).map(|value| (wider, value))
+        })
+    }
+}

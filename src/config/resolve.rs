@@ -1,0 +1,193 @@
+//! What can only be judged when everything has been read: names, references, quorums, objects of one key.
+
+use std::collections::{HashMap, HashSet};
+
+use super::check::ReadCheck;
+use super::diagnostic::counted;
+use super::instance::{ReadGate, ReadInstance};
+use super::model::{Name, Quorum};
+use super::reader::join;
+use super::report::{Report, Span};
+use crate::fib::object::Key;
+use crate::net::{Family, Prefix};
+
+/// Runs all of it. Unless all tables were read, what seems to be missing may just not have been: then only the
+/// duplicates are looked for.
+pub(super) fn resolve(report: &Report<'_>, checks: &[ReadCheck], instances: &[ReadInstance], all_read: bool) {
+    let check_names = checks.iter().map(|c| (c.name.as_ref(), &c.path, &c.name_span));
+    duplicate_names(report, check_names);
+    duplicate_names(report, instances.iter().map(|i| (i.name.as_ref(), &i.path, &i.name_span)));
+    duplicate_objects(report, instances);
+    if !all_read {
+        return;
+    }
+    let known: HashSet<&str> = checks.iter().filter_map(|c| c.name.as_deref()).collect();
+    let mut used: HashSet<&str> = HashSet::new();
+    for instance in instances {
+        for gate in [&instance.primary, &instance.require].into_iter().flatten() {
+            used.extend(gate.checks.iter().map(|(name, _)| &**name));
+            references(report, gate, &known, checks);
+            quorums(report, gate);
+        }
+        if let (Some(primary), Some(require)) = (&instance.primary, &instance.require) {
+            shared(report, primary, require);
+        }
+        effects(report, instance);
+    }
+    if !instances.is_empty() && instances.iter().all(|i| i.gates_read) {
+        unused(report, checks, &used);
+    }
+}
+
+fn unused(report: &Report<'_>, checks: &[ReadCheck], used: &HashSet<&str>) {
+    for check in checks {
+        let Some(name) = check.name.as_deref().filter(|name| !used.contains(name)) else { continue };
+        let words =
+            format!("no instance uses the check `{name}`; it is probed and shown, and decides nothing");
+        report.warning(check.name_span.clone(), join(&check.path, "name"), words);
+    }
+}
+
+fn duplicate_names<'a>(
+    report: &Report<'_>,
+    names: impl Iterator<Item = (Option<&'a Name>, &'a String, &'a Span)>,
+) {
+    let mut first: HashMap<&str, &Span> = HashMap::new();
+    for (name, path, span) in names {
+        let Some(name) = name else { continue };
+        if let Some(before) = first.get(&**name) {
+            let line = report.line_of(before);
+            let words = format!("`{name}` is taken already, in line {line}; every name must be its own");
+            report.error(span.clone(), join(path, "name"), words);
+        } else {
+            first.insert(name, span);
+        }
+    }
+}
+
+fn references(report: &Report<'_>, gate: &ReadGate, known: &HashSet<&str>, checks: &[ReadCheck]) {
+    for (name, span) in &gate.checks {
+        if known.contains(&**name) {
+            continue;
+        }
+        let near = report.did_you_mean(name, checks.iter().filter_map(|c| c.name.as_deref()));
+        let near = if near.is_empty() { "; add a [[check]] of that name".to_owned() } else { near };
+        report.error(span.clone(), join(&gate.path, "checks"), format!("there is no check `{name}`{near}"));
+    }
+}
+
+fn quorums(report: &Report<'_>, gate: &ReadGate) {
+    if !gate.whole {
+        return;
+    }
+    let total = gate.checks.len();
+    let mut possible = true;
+    for (key, (quorum, span)) in [("down_when", &gate.down_when), ("up_when", &gate.up_when)] {
+        if let Quorum::AtLeast(n) = quorum {
+            if *n as usize > total {
+                let checks = counted(total, "check");
+                let words = format!(
+                    "is more than can ever be: there {} {checks}",
+                    if total == 1 { "is" } else { "are" }
+                );
+                report.error(span.clone(), join(&gate.path, key), words);
+                possible = false;
+            }
+        }
+    }
+    let (down, up) = (gate.down_when.0.needed(total), gate.up_when.0.needed(total));
+    if possible && down + up <= total {
+        let words = format!(
+            "{down} down and {up} up of {total} can be at the same time: the primary would be down and well at once; raise down_when or up_when"
+        );
+        report.error(gate.down_when.1.clone(), join(&gate.path, "down_when"), words);
+    }
+}
+
+/// A check that must be down for a takeover and up for an announcement.
+fn shared(report: &Report<'_>, primary: &ReadGate, require: &ReadGate) {
+    if !primary.whole || !require.whole {
+        return;
+    }
+    let in_primary: HashSet<&str> = primary.checks.iter().map(|(name, _)| &**name).collect();
+    let both: Vec<_> = require.checks.iter().filter(|(name, _)| in_primary.contains(&**name)).collect();
+    let Some((name, span)) = both.first() else { return };
+    let down = primary.down_when.0.needed(primary.checks.len());
+    let shared_and_down = down.saturating_sub(primary.checks.len().saturating_sub(both.len()));
+    let up_at_most = require.checks.len().saturating_sub(shared_and_down);
+    let (key, line) = (join(&require.path, "checks"), report.line_of(&primary.span));
+    if up_at_most < require.up_when.0.needed(require.checks.len()) {
+        let words = format!(
+            "`{name}` is a check of `primary` too (line {line}): a primary that is down would leave `require` unmet, so that no takeover could ever happen; require what is near, such as the own uplink"
+        );
+        report.error(span.clone(), key, words);
+    } else {
+        let words = format!(
+            "`{name}` is a check of `primary` too (line {line}): when the primary dies, less is left to meet `require`"
+        );
+        report.warning(span.clone(), key, words);
+    }
+}
+
+fn effects(report: &Report<'_>, instance: &ReadInstance) {
+    let Some(name) = &instance.name else { return };
+    if !instance.does_something {
+        let words = format!("`{name}` has no route, no address and no script: its state changes nothing");
+        report.warning(instance.name_span.clone(), instance.path.clone(), words);
+    }
+    if !instance.gates_read {
+        return;
+    }
+    if instance.primary.is_some() && instance.require.is_none() {
+        let words = format!(
+            "`{name}` has a primary and no `require`: if this machine itself is cut off, the primary looks dead and is taken over from; require a check of the own uplink"
+        );
+        report.warning(instance.name_span.clone(), instance.path.clone(), words);
+    }
+    if instance.primary.is_none() && instance.require.is_none() {
+        let words = format!("`{name}` has neither `primary` nor `require`: it is MASTER always");
+        report.warning(instance.name_span.clone(), instance.path.clone(), words);
+    }
+}
+
+/// Two routes or addresses that the kernel would take for one.
+fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
+    let mut first: HashMap<Key, &Span> = HashMap::new();
+    for instance in instances {
+        for read in &instance.routes {
+            let route = &read.route;
+            let metric = effective_metric(route.to, route.metric);
+            let key = Key::Route { table: route.table, to: route.to, metric };
+            if let Some(before) = first.get(&key) {
+                let line = report.line_of(before);
+                let words = format!(
+                    "the route to {} with this table and metric is there already, in line {line}; the kernel can hold one: set another `metric` or `table`",
+                    route.to
+                );
+                report.error(read.to.clone(), format!("{}.route[{}].to", instance.path, read.index), words);
+            } else {
+                first.insert(key, &read.to);
+            }
+        }
+        for read in &instance.addresses {
+            let address = &read.address;
+            let key = Key::Address { dev: address.dev.clone(), address: address.address, len: 0 };
+            if let Some(before) = first.get(&key) {
+                let line = report.line_of(before);
+                let words = format!(
+                    "{} on {} is there already, in line {line}; list it once",
+                    address.address, address.dev
+                );
+                let path = format!("{}.address[{}].address", instance.path, read.index);
+                report.error(read.span.clone(), path, words);
+            } else {
+                first.insert(key, &read.span);
+            }
+        }
+    }
+}
+
+/// The metric that the kernel gives the route: for IPv6 none means 1024 (IP6_RT_PRIO_USER).
+fn effective_metric(to: Prefix, metric: u32) -> u32 {
+    if metric == 0 && to.family() == Family::V6 { 1024 } else { metric }
+}
