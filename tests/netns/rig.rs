@@ -1,4 +1,4 @@
-//! The lab with everything in it: the primary serves HTTPS, announcerd watches it with a file of conf/, an exporter
+//! The lab with everything in it: the primary serves HTTP and HTTPS, announcerd watches it with a file of conf/, an exporter
 //! watches announcerd's routes with a file of conf/, the ISP watches the exporter.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use announcerd::announcer::journal::State;
 use announcerd::demo::lab::bird::Received;
 use announcerd::demo::lab::topology::{PRIMARY, prefix};
-use announcerd::demo::lab::web::Web;
+use announcerd::demo::lab::web::{Web, answer_ok, http};
 use announcerd::demo::lab::{Bird, Node, Topology, routes, wait_for};
 use announcerd::status::EventStatus;
 use toml::{Table, Value};
@@ -47,6 +47,11 @@ fn tables<'a>(config: &'a mut Table, key: &str) -> impl Iterator<Item = &'a mut 
     list.iter_mut().filter_map(Value::as_table_mut)
 }
 
+/// The example's check of that name.
+pub fn check<'a>(config: &'a mut Table, name: &str) -> &'a mut Table {
+    tables(config, "check").find(|c| c["name"].as_str() == Some(name)).expect("that check")
+}
+
 /// The example's one instance.
 pub fn instance(config: &mut Table) -> &mut Table {
     tables(config, "instance").next().expect("an instance")
@@ -65,7 +70,7 @@ pub struct Rig {
     pub node: Node,
     _exporter: Exporter,
     pub isp: Bird,
-    _web: Web,
+    _webs: [Web; 2],
     pub config: Table,
     pub lab: Topology,
 }
@@ -98,13 +103,16 @@ impl Rig {
         start: impl FnOnce(&Topology) -> Exporter,
     ) -> Self {
         let lab = Topology::build(&[&frr::PRIVATE[..], &[tls::AUTHORITIES, SCRIPTS]].concat()).unwrap();
-        let web = tls::serve(&lab.primary, PRIMARY, &lab.standby);
+        let webs = [
+            tls::serve(&lab.primary, PRIMARY, &lab.standby),
+            Web::start(&lab.primary, http(PRIMARY), answer_ok).unwrap(),
+        ];
         let isp = lab.start_isp().unwrap();
         let exporter = start(&lab);
         let mut config = hurried(example);
         edit(&mut config, &lab);
         let node = Node::start(&lab.standby, program(), &config.to_string()).unwrap();
-        let rig = Rig { node, _exporter: exporter, isp, _web: web, config, lab };
+        let rig = Rig { node, _exporter: exporter, isp, _webs: webs, config, lab };
         rig.isp.wait_established("from_standby").unwrap();
         rig.wait_state(State::Backup);
         rig

@@ -7,7 +7,7 @@ use announcerd::demo::lab::{bird::Received, routes, topology::prefix};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::rig::{Rig, instance, let_pass};
+use crate::rig::{Rig, check, instance, let_pass};
 
 /// The whole story: the primary dies, the ISP learns the prefix from us; it returns, the ISP forgets it.
 fn story(rig: &Rig) {
@@ -35,6 +35,17 @@ fn bird_announces_while_the_primary_is_dead() {
 #[test]
 fn frr_announces_while_the_primary_is_dead() {
     story(&Rig::frr());
+}
+
+/// The primary's health page may be HTTPS, with a certificate of an authority that the machine trusts.
+#[test]
+fn https_of_the_primary_is_watched() {
+    let rig = Rig::bird_with(|config, _| {
+        check(config, "mainland-http").insert("url".into(), "https://www.example.com/healthz".into());
+        // Nothing but HTTPS says that the primary lives.
+        instance(config).insert("primary".into(), toml::toml! { checks = ["mainland-http"] }.into());
+    });
+    story(&rig);
 }
 
 /// FIELD 8: an isolated standby must not take over although the primary seems dead to it.
