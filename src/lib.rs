@@ -3,6 +3,7 @@
 pub mod announcer;
 pub mod config;
 pub mod ctl;
+pub mod demo;
 pub mod fib;
 pub mod health;
 pub mod io;

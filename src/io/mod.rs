@@ -1,13 +1,16 @@
 //! The edges: sockets, processes, files. They decide nothing.
 
+pub mod afterwards;
+pub mod child;
 pub mod clock;
 pub mod control;
+pub mod driver;
 pub mod log;
-pub mod state;
-pub mod systemd;
-pub mod script_guard;
-pub mod child;
+pub mod netlink;
 pub mod probe;
+pub mod reload;
 pub mod resolve;
 pub mod script;
-pub mod netlink;
+pub mod script_guard;
+pub mod state;
+pub mod systemd;

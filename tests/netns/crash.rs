@@ -1,0 +1,90 @@
+//! kill -9 and what comes after (FIELD 3).
+
+use announcerd::announcer::journal::State;
+use announcerd::demo::lab::{routes, topology::prefix};
+
+use crate::rig::Rig;
+
+/// Killed as MASTER and started again while the primary is still dead: nothing flaps.
+#[test]
+fn a_killed_master_resumes_without_a_flap() {
+    let mut rig = Rig::bird();
+    rig.take_over();
+    let told = rig.told();
+    let watch = routes::Watch::start(&rig.lab.standby).unwrap();
+    rig.node.daemon().kill();
+    assert!(rig.kernel_has());
+    rig.node.restart().unwrap();
+    rig.wait_state(State::Master);
+    // A probe or two later it still is, by what the checks say now.
+    crate::rig::let_pass(std::time::Duration::from_secs(2));
+    rig.wait_state(State::Master);
+    assert!(rig.isp_has());
+    assert_eq!(rig.told(), told);
+    assert!(watch.news().iter().all(|change| change.route.to != prefix()));
+}
+
+/// Killed as MASTER, and the primary is well when it starts again: the route goes, by the ordinary rules.
+#[test]
+fn a_killed_master_hands_back_after_its_restart() {
+    let mut rig = Rig::bird();
+    rig.take_over();
+    rig.node.daemon().kill();
+    rig.lab.primary_returns().unwrap();
+    rig.node.restart().unwrap();
+    rig.wait_state(State::Backup);
+    rig.wait_kernel_has(false);
+    rig.wait_isp_has(false);
+}
+
+/// The same without its memory (another boot, a lost disk): what is ours is swept at once, others' stays.
+#[test]
+fn without_its_memory_it_sweeps() {
+    let mut rig = Rig::bird();
+    rig.take_over();
+    rig.node.daemon().kill();
+    let state = rig.lab.standby.path("/var/lib/announcerd");
+    for file in std::fs::read_dir(state).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    rig.lab.primary_returns().unwrap();
+    rig.node.restart().unwrap();
+    rig.wait_kernel_has(false);
+    rig.wait_state(State::Backup);
+    rig.wait_isp_has(false);
+    assert!(rig.transitions().iter().all(|t| !t.contains("MASTER")));
+}
+
+/// A broken state file is set aside and never stops a start.
+#[test]
+fn a_broken_state_file_is_set_aside() {
+    let mut rig = Rig::bird();
+    rig.take_over();
+    rig.node.daemon().kill();
+    let state = rig.lab.standby.path("/var/lib/announcerd");
+    for file in std::fs::read_dir(state).unwrap() {
+        std::fs::write(file.unwrap().path(), "{ not what it was").unwrap();
+    }
+    rig.node.restart().unwrap();
+    rig.wait_state(State::Master);
+    rig.wait_isp_has(true);
+}
+
+/// Killed at any moment of a takeover, it ends up right.
+#[test]
+fn killed_in_the_middle_of_a_takeover() {
+    let mut rig = Rig::bird();
+    let name = rig.instance();
+    rig.lab.primary_dies().unwrap();
+    for _ in 0..3 {
+        // Sometimes before the decision, sometimes after.
+        let _ = rig.node.wait_state(&name, State::Master, std::time::Duration::from_millis(700));
+        rig.node.daemon().kill();
+        rig.node.restart().unwrap();
+    }
+    rig.wait_state(State::Master);
+    rig.wait_isp_has(true);
+    rig.lab.primary_returns().unwrap();
+    rig.wait_isp_has(false);
+    rig.wait_kernel_has(false);
+}

@@ -1,0 +1,12 @@
+//! End-to-end tests in network namespaces: the real daemon, the real BIRD 2, the real FRR.
+//!
+//! [`rig`] builds the lab and runs the very files of conf/ in it.
+
+mod crash;
+mod demo;
+mod frr;
+mod lab;
+mod rig;
+mod scripts;
+mod standby;
+mod tls;
