@@ -83,25 +83,24 @@ pub fn spawn(
     // From here on an error drops it, and thereby kills it.
     let mut running =
         Running { process: Some(Process { child, end: None }), group: Pid::from_raw(id), held: None };
-    let end = pidfd(id)
-        .and_then(|fd| Ok(AsyncFd::register_with_interest(fd, Interest::READABLE)?))
-        .map_err(cannot)?;
+    let end = watch(id).map_err(cannot)?;
     if let Some(process) = &mut running.process {
         process.end = Some(end);
     }
     Ok((running, output))
 }
 
-/// pidfd_open(2); close-on-exec by itself.
-fn pidfd(id: i32) -> io::Result<OwnedFd> {
+/// A descriptor that becomes readable when that child has ended: pidfd_open(2), close-on-exec by itself.
+fn watch(id: i32) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: it takes two integers, and what it returns is a new descriptor or -1.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
-        match i32::try_from(fd) {
-            Ok(fd @ 0..) => Ok(OwnedFd::from_raw_fd(fd)),
-            _ => Err(io::Error::last_os_error()),
+    let end = unsafe {
+        match i32::try_from(libc::syscall(libc::SYS_pidfd_open, id, 0)) {
+            Ok(fd @ 0..) => OwnedFd::from_raw_fd(fd),
+            _ => return Err(io::Error::last_os_error()),
         }
-    }
+    };
+    // SAFETY: an OwnedFd is the same open descriptor for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(end, Interest::READABLE) }?)
 }
 
 impl Process {
