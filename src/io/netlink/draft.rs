@@ -114,3 +114,56 @@ impl<T> Draft<T> {
 
 /// The flag that has the kernel repeat to us what it removed.
 pub(super) const ECHO: u16 = NLM_F_ECHO;
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode;
+    use super::*;
+    use crate::config::model::{RouteKind, Scope};
+    use crate::fib::object::RouteObject;
+    use crate::net::{Family, IfIndex};
+    use socket2::SockRef;
+
+    /// Answers that found no room are not taken for successes, and nobody waits for them.
+    #[test]
+    fn lost_answers_are_unknown_and_do_not_hang() {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("a network namespace needs root");
+            let mut channel = Channel::open().unwrap();
+            SockRef::from(channel.as_socket()).set_recv_buffer_size(4096).unwrap();
+            let mut draft = Draft::default();
+            let removal = RouteObject {
+                table: 254,
+                to: "198.51.100.0/24".parse().unwrap(),
+                metric: 1,
+                kind: RouteKind::Unicast,
+                dev: None,
+                via: None,
+                src: None,
+                scope: Scope::Link,
+                onlink: false,
+                mtu: None,
+                advmss: None,
+            };
+            for i in 0..1000 {
+                let message = encode::delete_route(&removal, Some(IfIndex(1)), 187);
+                draft.push(&mut channel, message, 0, i);
+            }
+            let started = Instant::now();
+            let fates = draft.send(&mut channel).unwrap().fates;
+            assert!(started.elapsed() < ANSWER_TIMEOUT, "what is lost is not waited for");
+            assert_eq!(fates.len(), 1000);
+            assert!(matches!(fates[0], (0, Fate::Refused(libc::ESRCH, _))), "{:?}", fates[0]);
+            assert!(!fates.iter().any(|(_, fate)| *fate == Fate::Done));
+            assert!(fates.iter().any(|(_, fate)| *fate == Fate::Unknown));
+            // The socket is as good as before.
+            let mut draft = Draft::default();
+            draft.push(&mut channel, encode::delete_route(&removal, None, 187), 0, ());
+            let fates = draft.send(&mut channel).unwrap().fates;
+            assert!(matches!(fates[..], [((), Fate::Refused(libc::ESRCH, _))]), "{fates:?}");
+            channel.dump(&encode::get_routes(Family::V4, 0, 0), || (), |_| ()).unwrap();
+        });
+        thread.join().unwrap();
+    }
+}
