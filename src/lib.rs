@@ -2,6 +2,7 @@
 
 pub mod announcer;
 pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod fib;
 pub mod health;

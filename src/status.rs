@@ -26,8 +26,10 @@ impl WallClock {
         } else {
             self.wall.checked_sub(self.at.since(time))
         };
-        // A date outside the calendar can only come from a broken clock; the epoch says so.
-        humantime::format_rfc3339_micros(wall.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+        // The formatter knows the years 1970 to 9999; other dates can only come from a broken clock.
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        let date = wall.unwrap_or(SystemTime::UNIX_EPOCH).clamp(SystemTime::UNIX_EPOCH, last);
+        humantime::format_rfc3339_micros(date).to_string()
     }
 }
 
@@ -223,4 +225,19 @@ impl EventStatus {
 /// Whole microseconds, saturating.
 pub fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_clock_gives_a_date_and_no_panic() {
+        let clock = WallClock { at: Time::from_nanos(10), wall: SystemTime::UNIX_EPOCH };
+        assert_eq!(clock.date(Time::ZERO), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(clock.date(Time::from_nanos(i64::MAX)), "2262-04-11T23:47:16.854775Z");
+        let clock =
+            WallClock { at: Time::ZERO, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799) };
+        assert_eq!(clock.date(Time::from_nanos(i64::MAX)), "9999-12-31T23:59:59.000000Z");
+    }
 }

@@ -87,6 +87,7 @@ impl Announcer {
         for id in ids {
             self.leave(id, "announcerd stops", true, now);
         }
+        self.fib.retry(now, true);
     }
 
     /// An instance goes to STOP.
@@ -130,6 +131,7 @@ impl Announcer {
         if self.stopping == Some(Stopping::Leaving)
             && self.fib.is_known()
             && self.fib.is_quiet()
+            && !self.fib.has_leftovers()
             && self.members.iter().all(|(id, m)| self.is_gone(*id, m))
         {
             self.exit();

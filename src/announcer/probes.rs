@@ -209,27 +209,29 @@ impl Announcer {
         for (probe, _) in &under_way {
             self.cancel_probe(*probe);
         }
-        let ids: Vec<CheckId> = self.checks.keys().copied().collect();
-        for id in ids {
-            let lost = under_way.iter().any(|(_, c)| *c == id);
-            self.after_absence(id, away, lost, &why, now);
+        // All of them first: nobody may decide by the half that has not been forgotten yet.
+        let mut changed = Vec::new();
+        let mut again = Vec::new();
+        for (id, check) in self.checks.iter_mut().filter(|(_, c)| !c.is_link()) {
+            let stale = away > check.config.interval;
+            let before = check.verdict();
+            if stale && check.forget(&why, now) {
+                changed.push((*id, before));
+            }
+            if stale || under_way.iter().any(|(_, c)| c == id) {
+                again.push(*id);
+            }
         }
-    }
-
-    fn after_absence(&mut self, id: CheckId, away: Duration, lost: bool, why: &str, now: Time) {
-        let Some(check) = self.checks.get_mut(&id) else { return };
-        if check.is_link() {
-            return;
+        for (id, before) in &changed {
+            self.report_verdict(*id, *before);
         }
-        let stale = away > check.config.interval;
-        let before = check.verdict();
-        let changed = stale && check.forget(why, now);
-        if changed {
-            self.report_verdict(id, before);
+        for (id, _) in changed {
             self.reconsider(id, true, now);
         }
-        if (lost || stale) && self.stopping.is_none() {
-            self.send_probe(id, false, now);
+        if self.stopping.is_none() {
+            for id in again {
+                self.send_probe(id, false, now);
+            }
         }
     }
 }

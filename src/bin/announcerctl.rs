@@ -1,1 +1,7 @@
-fn main() {}
+//! `announcerctl`: talks to the daemon over its control socket.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    announcerd::ctl::main()
+}

@@ -58,6 +58,8 @@ struct Wanted {
 struct Slot {
     /// Operations under way, oldest first, and what each leaves behind.
     in_flight: Vec<(OpId, Option<Object>)>,
+    /// Not known to be there: its operation was not answered. A dump will tell; until then it may be.
+    unsure: Option<Object>,
     error: Option<OpError>,
     retry_at: Option<Time>,
     refusals: u32,
@@ -145,9 +147,10 @@ impl Fib {
         self.ops.is_empty() && self.dirty.is_empty()
     }
 
-    /// True if the kernel has nothing of ours.
-    pub fn is_clean(&self) -> bool {
-        self.observed.is_empty() && self.ops.is_empty()
+    /// True if something of ours is (or may be) there that nobody wants, an earlier process's leavings included.
+    pub fn has_leftovers(&self) -> bool {
+        let unsure = self.slots.iter().filter(|(_, s)| s.unsure.is_some()).map(|(k, _)| k);
+        self.observed.keys().chain(unsure).any(|k| !self.wanted.contains_key(k))
     }
 
     /// Lines for the log since the last call.
@@ -228,6 +231,13 @@ impl Fib {
             self.observed.iter().filter(|(k, o)| found.get(*k) != Some(*o)).map(|(k, _)| k.clone()).collect();
         changed.extend(found.keys().filter(|k| !self.observed.contains_key(*k)).cloned());
         changed.retain(|k| !touched.contains(k));
+        let unsure = self.slots.iter_mut().filter(|(k, s)| s.unsure.is_some() && !touched.contains(*k));
+        let resolved: Vec<Key> = unsure
+            .map(|(key, slot)| {
+                slot.unsure = None;
+                key.clone()
+            })
+            .collect();
         // Routes go before the addresses they hang on.
         changed.sort_unstable_by(|a, b| b.cmp(a));
         for key in changed {
@@ -237,6 +247,10 @@ impl Fib {
                 Some(object) => self.observed.insert(key.clone(), object),
                 None => self.observed.remove(&key),
             };
+            self.refresh(&key);
+            self.mark(&key);
+        }
+        for key in resolved {
             self.refresh(&key);
             self.mark(&key);
         }
@@ -346,7 +360,7 @@ impl Fib {
         self.uncount(key);
         self.wanted.remove(key);
         self.forget_error(key);
-        if self.expected(key).is_some() || self.observed.contains_key(key) {
+        if self.may_be_there(key) {
             self.leaving.insert(key.clone(), id);
             self.with_progress(id, |p| p.leaving += 1);
         }
@@ -381,6 +395,12 @@ impl Fib {
         }
     }
 
+    /// True unless we know that it is not there and will not be.
+    fn may_be_there(&self, key: &Key) -> bool {
+        let unsure = self.slots.get(key).is_some_and(|s| s.unsure.is_some());
+        unsure || self.observed.contains_key(key) || self.expected(key).is_some()
+    }
+
     fn actions(&self, key: &Key) -> Vec<Action> {
         let foreign = self.slots.get(key).is_some_and(|s| s.error == Some(OpError::OursExists));
         match (self.wanted.get(key).map(|w| &w.object), self.expected(key)) {
@@ -392,7 +412,12 @@ impl Fib {
             (Some(want @ Object::Route(_)), None) if foreign => vec![Action::Replace(want.clone())],
             (Some(want), None) => vec![Action::Add(want.clone())],
             (None, Some(have)) => vec![Action::Delete(have.clone())],
-            (None, None) => Vec::new(),
+            (None, None) => {
+                // A withdraw does not wait until we know: it may be there, so it is to go.
+                let unsure =
+                    self.slots.get(key).filter(|s| s.in_flight.is_empty()).and_then(|s| s.unsure.clone());
+                unsure.map(Action::Delete).into_iter().collect()
+            }
         }
     }
 
@@ -415,8 +440,12 @@ impl Fib {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Some(place) = slot.in_flight.iter().position(|(op, _)| *op == id) else { return };
         let (_, leaves) = slot.in_flight.remove(place);
+        if result == Err(OpError::NoAnswer) && leaves.is_some() {
+            slot.unsure.clone_from(&leaves);
+        }
         match result {
             Ok(()) => {
+                slot.unsure = None;
                 slot.error = None;
                 slot.refusals = 0;
                 slot.retry_at = None;
@@ -427,13 +456,15 @@ impl Fib {
             }
             // A newer operation is under way: its answer counts, not this one.
             Err(_) if !slot.in_flight.is_empty() => {}
-            Err(error) => {
-                self.refused(key, error, now);
-            }
+            Err(error) => self.refused(key, error, now),
         }
         self.refresh(key);
         self.mark(key);
-        if self.slots.get(key).is_some_and(|s| s.in_flight.is_empty() && s.error.is_none()) {
+        if self
+            .slots
+            .get(key)
+            .is_some_and(|s| s.in_flight.is_empty() && s.error.is_none() && s.unsure.is_none())
+        {
             self.slots.remove(key);
         }
     }
@@ -476,9 +507,13 @@ impl Fib {
 
     /// Counts a key anew in its owner's progress.
     fn refresh(&mut self, key: &Key) {
-        let gone = !self.observed.contains_key(key) && self.expected(key).is_none();
-        if gone && self.leaving.contains_key(key) {
+        if !self.may_be_there(key) && self.leaving.contains_key(key) {
             self.stop_leaving(key);
+        }
+        let Some(wanted) = self.wanted.get(key) else { return };
+        if self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object)) {
+            // Whatever was refused on the way, it is there now.
+            self.forget_error(key);
         }
         let Some(wanted) = self.wanted.get(key) else { return };
         let error = self.slots.get(key).and_then(|s| s.error.as_ref());

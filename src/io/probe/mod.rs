@@ -1,0 +1,192 @@
+//! The probes: one file a type. Each is a task that ends in one [`Event::Probe`], or is cancelled and ends in none.
+//!
+//! Timeouts are the core's: it cancels. What decides between [`Outcome::Failure`] and [`Outcome::Blind`] is who is to
+//! blame: what the other end or the way to it did is a failure; what kept us from asking, or from hearing the answer,
+//! is neither.
+
+mod echo;
+mod exec;
+mod file;
+mod http;
+mod icmp;
+mod offthread;
+mod ping;
+mod target;
+mod tcp;
+mod tls;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::child::Inspect;
+use super::resolve::Resolver;
+use crate::announcer::Event;
+use crate::announcer::event::{Outcome, ProbeId};
+use crate::config::model::{Check, Host, Origin, Probe};
+use crate::net::Prefix;
+
+/// Ended tasks are swept when so many handles are held, or twice what the last sweep left.
+const SWEEP: usize = 64;
+
+/// All probes under way. Must live inside a tokio runtime with everything enabled.
+#[derive(Debug)]
+pub struct Probes {
+    events: mpsc::Sender<Event>,
+    kit: Arc<Kit>,
+    tasks: HashMap<ProbeId, AbortHandle>,
+    sweep_at: usize,
+}
+
+/// What the probes share.
+#[derive(Debug)]
+struct Kit {
+    inspect: Inspect,
+    resolver: Resolver,
+    sockets: echo::Sockets,
+    tls: tls::Cache,
+    threads: offthread::Threads,
+}
+
+impl Probes {
+    /// Answers go to `events`; `inspect` may refuse the command of an `exec` check before each run.
+    pub fn new(events: mpsc::Sender<Event>, inspect: Inspect) -> Self {
+        Self::with_resolver(events, inspect, Resolver::default())
+    }
+
+    /// The same over a resolver of the caller's.
+    pub fn with_resolver(events: mpsc::Sender<Event>, inspect: Inspect, resolver: Resolver) -> Self {
+        let kit = Kit {
+            inspect,
+            resolver,
+            sockets: echo::Sockets::default(),
+            tls: tls::Cache::default(),
+            threads: offthread::Threads::default(),
+        };
+        Probes { events, kit: Arc::new(kit), tasks: HashMap::new(), sweep_at: SWEEP }
+    }
+
+    /// Starts a probe and returns at once; [`Event::Probe`] follows unless it is cancelled.
+    pub fn start(&mut self, id: ProbeId, check: Arc<Check>, own: Arc<[Prefix]>) {
+        if self.tasks.len() >= self.sweep_at {
+            self.tasks.retain(|_, task| !task.is_finished());
+            self.sweep_at = SWEEP.max(self.tasks.len() * 2);
+        }
+        let (kit, events) = (self.kit.clone(), self.events.clone());
+        let task = tokio::spawn(async move {
+            let outcome = run(&kit, &check, &own).await;
+            // The receiver is gone only when the daemon ends.
+            let _ = events.send(Event::Probe { id, outcome }).await;
+        });
+        self.tasks.insert(id, task.abort_handle());
+    }
+
+    /// Ends a probe, and kills what it started.
+    pub fn cancel(&mut self, id: ProbeId) {
+        if let Some(task) = self.tasks.remove(&id) {
+            task.abort();
+        }
+    }
+
+    /// After a start or reload: frees what no check of `live` needs (sockets, certificates, names), and begins to look up
+    /// the names of those that are new. CA files are read again.
+    pub fn retain_checks(&mut self, live: &[Arc<Check>]) {
+        self.tasks.retain(|_, task| !task.is_finished());
+        self.sweep_at = SWEEP.max(self.tasks.len() * 2);
+        let names: HashSet<String> = live.iter().filter_map(|check| name_of(&check.probe)).collect();
+        self.kit.resolver.retain(&names);
+        let origins: HashSet<&Origin> = live
+            .iter()
+            .filter_map(|check| match &check.probe {
+                Probe::Ping(ping) => Some(&ping.origin),
+                _ => None,
+            })
+            .collect();
+        self.kit.sockets.retain(&origins);
+        self.kit.threads.retain(&live.iter().map(|check| &check.name).collect());
+        self.kit.tls.clear();
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+/// The name that a check looks up.
+fn name_of(probe: &Probe) -> Option<String> {
+    let host = match probe {
+        Probe::Ping(ping) => &ping.host,
+        Probe::Tcp(tcp) => &tcp.host,
+        Probe::Http(http) => match &http.connect_to {
+            Some(host) => host,
+            None => return http::name_in(&http.url),
+        },
+        Probe::Exec(_) | Probe::Link(_) | Probe::File(_) => return None,
+    };
+    match host {
+        Host::Name(name) => Some(name.clone()),
+        Host::Address(_) => None,
+    }
+}
+
+async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
+    // Large futures are boxed: a thousand pings should not pay for them.
+    let result = match &check.probe {
+        Probe::Ping(ping) => ping::probe(kit, ping, check.timeout, own).await,
+        Probe::Tcp(tcp) => tcp::probe(kit, tcp, own).await,
+        Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, own)).await,
+        Probe::Exec(exec) => Box::pin(exec::probe(kit, &check.name, exec)).await,
+        Probe::File(file) => Box::pin(file::probe(kit, &check.name, file)).await,
+        Probe::Link(_) => Err(Fault::Ours("links are watched by netlink, not probed".to_owned())),
+    };
+    match result {
+        Ok(rtt) => Outcome::Success { rtt },
+        Err(Fault::Theirs(why)) => Outcome::Failure(why),
+        Err(Fault::Ours(why)) => Outcome::Blind(why),
+    }
+}
+
+/// Why a probe was no success.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fault {
+    /// The other end, or the way to it: [`Outcome::Failure`].
+    Theirs(String),
+    /// This machine: [`Outcome::Blind`].
+    Ours(String),
+}
+
+/// How long the answer took, where that means something.
+type Verdict = Result<Option<std::time::Duration>, Fault>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Fall, File};
+    use std::time::Duration;
+
+    /// FIELD 7 in the small: what a probe needed is forgotten when it has ended.
+    #[tokio::test]
+    async fn ended_probes_are_forgotten() {
+        let (sender, mut events) = mpsc::channel(8);
+        let mut probes = Probes::new(sender, |_| Ok(()));
+        let check = Arc::new(Check {
+            name: "absent".into(),
+            probe: Probe::File(File { path: "/nonexistent/file".into(), max_age: None }),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            fall: Fall::Consecutive(3),
+            rise: 2,
+        });
+        for id in 0..5_000 {
+            probes.start(ProbeId(id), check.clone(), [].into());
+            assert!(matches!(events.recv().await, Some(Event::Probe { id: ProbeId(of), .. }) if of == id));
+            assert!(probes.tasks.len() <= SWEEP + 1, "{}", probes.tasks.len());
+        }
+    }
+}

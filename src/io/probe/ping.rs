@@ -1,0 +1,158 @@
+//! `ping`: ICMP echo (RFC 792, RFC 4443), one request or several spread over the timeout.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::echo::{Echo, Lost};
+use super::{Fault, Kit, Verdict, target};
+use crate::config::model::Ping;
+use crate::net::Prefix;
+
+/// Sends the echo requests and judges the replies.
+///
+/// It judges a moment before `timeout`, when the core would take silence for a failure: only here is it known whether a
+/// reply could have been seen at all.
+pub async fn probe(kit: &Kit, ping: &Ping, timeout: Duration, own: &[Prefix]) -> Verdict {
+    let start = Instant::now();
+    let to = target::address(kit, &ping.host, &ping.origin, own)?;
+    let echo = kit.sockets.get(to, &ping.origin)?;
+    let payload = vec![0xA5; usize::from(ping.size)];
+    let limit = timeout.saturating_sub((timeout / 20).clamp(MIN_MARGIN, MAX_MARGIN));
+    let round = Round { kit, echo, to, payload: &payload, start, limit };
+    if ping.count <= 1 {
+        let rtt = round.ask(Duration::ZERO).await.map_err(|lost| fault(lost, limit))?;
+        return judge_rtt(ping, rtt);
+    }
+    Box::pin(several(ping, &round)).await
+}
+
+/// How long before the timeout the judgement falls: a twentieth of it within these bounds.
+const MIN_MARGIN: Duration = Duration::from_millis(1);
+const MAX_MARGIN: Duration = Duration::from_millis(10);
+
+/// What the requests of one probe share.
+struct Round<'a> {
+    kit: &'a Kit,
+    echo: Arc<Echo>,
+    to: IpAddr,
+    payload: &'a [u8],
+    start: Instant,
+    limit: Duration,
+}
+
+impl Round<'_> {
+    /// One request, sent so long after the start.
+    async fn ask(&self, after: Duration) -> Result<Duration, Lost> {
+        if !after.is_zero() {
+            tokio::time::sleep_until(self.start + after).await;
+        }
+        let deadline = self.start + self.limit;
+        let limit = self.limit.saturating_sub(after);
+        self.kit.sockets.ask(&self.echo, self.to, self.payload, limit, deadline).await
+    }
+}
+
+/// `count` requests over the first seven tenths of the time, so that the last one has a chance too.
+async fn several(ping: &Ping, round: &Round<'_>) -> Verdict {
+    let gap = round.limit.mul_f64(0.7) / u32::from(ping.count);
+    let mut asked: FuturesUnordered<_> = (0..u32::from(ping.count)).map(|n| round.ask(gap * n)).collect();
+    let mut tally = Tally::default();
+    while let Some(result) = asked.next().await {
+        match result {
+            Ok(rtt) => tally.sum += rtt,
+            Err(Lost::Blind(why)) => return Err(Fault::Ours(why)),
+            Err(Lost::Silence(why) | Lost::Error(why)) => {
+                tally.lost += 1;
+                tally.why = why;
+                // Every further reply could not save it.
+                if too_many(ping, tally.lost) {
+                    break;
+                }
+            }
+        }
+    }
+    tally.judge(ping)
+}
+
+#[derive(Default)]
+struct Tally {
+    lost: u16,
+    sum: Duration,
+    why: String,
+}
+
+impl Tally {
+    fn judge(self, ping: &Ping) -> Verdict {
+        if too_many(ping, self.lost) {
+            let (lost, count, max) = (self.lost, ping.count, ping.max_loss);
+            let why = format!("{lost} of {count} lost, allowed are {max} %; the last: {}", self.why);
+            return Err(Fault::Theirs(why));
+        }
+        let replies = u32::from(ping.count.saturating_sub(self.lost));
+        match self.sum.checked_div(replies) {
+            Some(mean) => judge_rtt(ping, mean),
+            // All lost, and `max_loss = 100` allows it.
+            None => Ok(None),
+        }
+    }
+}
+
+fn too_many(ping: &Ping, lost: u16) -> bool {
+    f64::from(lost) * 100.0 > ping.max_loss * f64::from(ping.count)
+}
+
+fn judge_rtt(ping: &Ping, rtt: Duration) -> Verdict {
+    match ping.max_rtt {
+        Some(max) if rtt > max => {
+            let (rtt, max) = (rtt.as_secs_f64() * 1e3, max.as_secs_f64() * 1e3);
+            Err(Fault::Theirs(format!("round trip took {rtt:.1} ms, allowed are {max} ms")))
+        }
+        _ => Ok(Some(rtt)),
+    }
+}
+
+fn fault(lost: Lost, limit: Duration) -> Fault {
+    match lost {
+        Lost::Silence(why) => Fault::Theirs(format!("{why} in {} ms", limit.as_millis())),
+        Lost::Error(why) => Fault::Theirs(why),
+        Lost::Blind(why) => Fault::Ours(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Host, Origin};
+
+    fn ping(count: u16, max_loss: f64, max_rtt: Option<Duration>) -> Ping {
+        let host = Host::Name("mainland.example".into());
+        Ping { host, count, max_loss, max_rtt, size: 56, origin: Origin::default() }
+    }
+
+    fn tally(lost: u16, sum_ms: u64) -> Tally {
+        Tally { lost, sum: Duration::from_millis(sum_ms), why: "no reply".into() }
+    }
+
+    #[test]
+    fn loss_is_judged_against_its_bound() {
+        let ten = ping(10, 20.0, None);
+        assert_eq!(tally(2, 80).judge(&ten), Ok(Some(Duration::from_millis(10))));
+        let why = "3 of 10 lost, allowed are 20 %; the last: no reply".to_owned();
+        assert_eq!(tally(3, 70).judge(&ten), Err(Fault::Theirs(why)));
+        assert!(tally(1, 0).judge(&ping(3, 0.0, None)).is_err());
+        assert_eq!(tally(4, 0).judge(&ping(4, 100.0, None)), Ok(None));
+    }
+
+    #[test]
+    fn the_mean_round_trip_is_judged() {
+        let slow = ping(2, 0.0, Some(Duration::from_millis(200)));
+        assert!(tally(0, 400).judge(&slow).is_ok());
+        let why = "round trip took 200.5 ms, allowed are 200 ms".to_owned();
+        assert_eq!(tally(0, 401).judge(&slow), Err(Fault::Theirs(why)));
+    }
+}

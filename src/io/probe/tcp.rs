@@ -1,0 +1,49 @@
+//! `tcp`: a connection that is opened and closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use socket2::{Protocol, SockRef, Type};
+use tokio::net::TcpStream;
+
+use super::target::{self, cannot};
+use super::{Fault, Kit, Verdict};
+use crate::config::model::Tcp;
+use crate::io::child::words;
+use crate::net::Prefix;
+
+/// Connects, and closes with a reset, so that no TIME_WAIT piles up on either side.
+pub async fn probe(kit: &Kit, tcp: &Tcp, own: &[Prefix]) -> Verdict {
+    let address = target::address(kit, &tcp.host, &tcp.origin, own)?;
+    let to = SocketAddr::new(address, tcp.port);
+    let socket = target::socket(address, Type::STREAM, Protocol::TCP, &tcp.origin)?;
+    socket.set_linger(Some(Duration::ZERO)).map_err(|e| cannot("open a socket", &e))?;
+    let start = Instant::now();
+    match socket.connect(&to.into()) {
+        Ok(()) => return Ok(Some(start.elapsed())),
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(e) if answered(&e) => return Err(failure(to, &e)),
+        Err(e) => return Err(cannot(&format!("connect to {to}"), &e)),
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(|e| cannot("open a socket", &e))?;
+    stream.writable().await.map_err(|e| cannot("wait for a socket", &e))?;
+    match SockRef::from(&stream).take_error() {
+        Ok(None) => Ok(Some(start.elapsed())),
+        Ok(Some(e)) | Err(e) => Err(failure(to, &e)),
+    }
+}
+
+/// On loopback even the peer's answer arrives within connect(2).
+fn answered(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT))
+}
+
+fn failure(to: SocketAddr, error: &io::Error) -> Fault {
+    Fault::Theirs(match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => format!("connection refused by {to}"),
+        _ => format!("connection to {to}: {}", words(error)),
+    })
+}
