@@ -1,1 +1,106 @@
-fn main() {}
+//! The daemon's entrance: arguments, log, exit codes. What it does is in the library; `lib.rs` is the tour.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use announcerd::demo;
+use announcerd::io::systemd::Systemd;
+use announcerd::io::{afterwards, driver, log, reload};
+
+/// EX_CONFIG of sysexits(3).
+const CONFIG_ERROR: u8 = 78;
+
+/// A health-gated route announcer for standby servers.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
+    config: PathBuf,
+    /// Check the configuration, print every error in it, and exit
+    #[arg(long)]
+    check: bool,
+    /// More in the log; twice: still more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build a small lab in network namespaces, kill its primary, and watch
+    Demo(demo::DemoArgs),
+    /// Sweep what a stopped daemon left in the kernel, unless another has taken it over
+    #[command(hide = true)]
+    Afterwards(afterwards::AfterwardsArgs),
+}
+
+fn main() -> ExitCode {
+    // Before any thread: the environment is changed here, and the demonstration makes namespaces.
+    let (manager, complaint) = Systemd::from_env();
+    let args = Args::parse();
+    match &args.command {
+        Some(Command::Demo(demo)) => demo::main(demo),
+        Some(Command::Afterwards(what)) => afterwards::main(what),
+        None if args.check => check(&args),
+        None => daemon(&args, manager, complaint),
+    }
+}
+
+fn check(args: &Args) -> ExitCode {
+    match reload::read(&args.config) {
+        Ok((_, warnings)) => {
+            warnings.iter().for_each(|w| eprintln!("{w}"));
+            println!("{}: no errors", args.config.display());
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::from(CONFIG_ERROR)
+        }
+    }
+}
+
+fn daemon(args: &Args, manager: Systemd, complaint: Option<String>) -> ExitCode {
+    let (config, warnings) = match reload::read(&args.config) {
+        Ok(read) => read,
+        Err(errors) => {
+            // As --check shows it: the places and carets are for eyes, not for a log's fields.
+            eprintln!("{errors}");
+            return ExitCode::from(CONFIG_ERROR);
+        }
+    };
+    let _log = match log::init(args.verbose) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("announcerd: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    warnings.iter().map(ToString::to_string).chain(complaint).for_each(|w| tracing::warn!("{w}"));
+    let node = config.node.clone();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let ended = runtime.block_on(driver::run(&args.config, config, manager));
+    // Threads that wait for a slow disk or name server must not hold up the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    match ended {
+        Ok(ending) => {
+            if let Some(after) = ending.sweep_after {
+                afterwards::start(&node, after);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::FAILURE
+}

@@ -88,6 +88,7 @@ impl Prefix {
     }
 
     /// The prefix length in bits.
+    #[allow(clippy::len_without_is_empty)] // a length in bits: no prefix is empty
     pub fn len(self) -> u8 {
         self.0.prefix_len()
     }

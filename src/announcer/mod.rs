@@ -178,6 +178,11 @@ impl Announcer {
         self.timers.next()
     }
 
+    /// True once it is known what the kernel has: from then on everything runs.
+    pub fn is_ready(&self) -> bool {
+        self.fib.is_known()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config

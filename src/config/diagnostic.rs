@@ -65,6 +65,19 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
+    /// One error about a file as a whole.
+    pub fn of_file(file: &str, message: String) -> Self {
+        let item = Diagnostic {
+            severity: Severity::Error,
+            file: Arc::from(file),
+            place: None,
+            key: String::new(),
+            message,
+            excerpt: String::new(),
+        };
+        Diagnostics { items: vec![item] }
+    }
+
     /// How many are errors.
     pub fn errors(&self) -> usize {
         self.items.iter().filter(|d| d.severity == Severity::Error).count()

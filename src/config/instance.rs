@@ -28,6 +28,28 @@ const OBJECTS: [&str; 2] = ["route", "address"];
 /// What gives it an effect on anything else.
 const SCRIPTS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
 
+/// Keys of an instance that end up in the table above them if they are written too far down.
+const OFTEN_MISPLACED: [&str; 11] = [
+    "primary",
+    "require",
+    "takeover_delay",
+    "failback",
+    "failback_delay",
+    "failback_delay_max",
+    "drain",
+    "on_stop",
+    "keep_max",
+    "notify_timeout",
+    "notify_retry",
+];
+
+/// Words about a key of the instance that stands under the header of one of its routes or addresses.
+pub(super) fn misplaced(key: &str) -> Option<String> {
+    let of_instance = OFTEN_MISPLACED.contains(&key) || SCRIPTS.contains(&key);
+    let words = "is a key of the instance, and TOML gives it to the header above it: move it up, before the first [[instance.…]]";
+    of_instance.then(|| words.to_owned())
+}
+
 /// An instance as it was read.
 pub(super) struct ReadInstance {
     /// Its name; `None` if it has no usable one.

@@ -104,16 +104,7 @@ fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Optio
 /// As [`parse`]; also if the file cannot be read, is larger than [`LARGEST`], or is not UTF-8.
 pub fn load(path: &Path, env: &Env<'_>) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
     let name = path.display().to_string();
-    let whole = |message: String| Diagnostics {
-        items: vec![Diagnostic {
-            severity: Severity::Error,
-            file: Arc::from(name.as_str()),
-            place: None,
-            key: String::new(),
-            message,
-            excerpt: String::new(),
-        }],
-    };
+    let whole = |message: String| Diagnostics::of_file(&name, message);
     let bytes = read_bounded(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > LARGEST {
         return Err(whole(format!("is larger than {} MiB; is it a configuration?", LARGEST >> 20)));

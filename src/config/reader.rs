@@ -380,6 +380,10 @@ impl<'a, 's> Item<'a, 's> {
 
     /// The tables of `[[x]]`. A single `[x]` is refused with the mend.
     pub fn tables(&self, header: &str) -> Option<Vec<Item<'a, 's>>> {
+        if self.is_table() && !self.report.text(self.span()).starts_with(['[', '{']) {
+            // Made by the header of something inside of it.
+            return self.fail(format!("there is no [[{header}]] header above this"));
+        }
         if self.is_table() {
             return self.fail(format!("there can be several: write the header as [[{header}]]"));
         }

@@ -47,8 +47,7 @@ impl<'s> Report<'s> {
     pub fn syntax(&mut self, errors: Vec<toml::de::Error>) {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            let text = self.source.get(span.clone()).unwrap_or_default();
-            self.error(span.clone(), "syntax", mend(error.message(), text));
+            self.error(span.clone(), "syntax", mend(error.message(), self.text(span.clone())));
             self.broken.push(span);
         }
     }
@@ -56,6 +55,11 @@ impl<'s> Report<'s> {
     /// True if the file is no TOML, so that parts of it were not read.
     pub fn is_broken(&self) -> bool {
         !self.broken.is_empty()
+    }
+
+    /// A piece of the text that is read.
+    pub fn text(&self, span: Span) -> &'s str {
+        self.source.get(span).unwrap_or_default()
     }
 
     pub fn error(&self, span: Span, key: impl Into<String>, message: impl Into<String>) {

@@ -171,6 +171,7 @@ fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
         }
         for read in &instance.addresses {
             let address = &read.address;
+            // An address is there once on a device, whatever its prefix length.
             let key = Key::Address { dev: address.dev.clone(), address: address.address, len: 0 };
             if let Some(before) = first.get(&key) {
                 let line = report.line_of(before);

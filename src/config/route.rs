@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::instance::misplaced;
 use super::model::{Address, Route, RouteKind, Scope, When};
 use super::probe::{family_words, words};
 use super::reader::{Item, Table};
@@ -103,7 +104,7 @@ fn read_route(item: &Item<'_, '_>, index: usize) -> Option<ReadRoute> {
         );
     }
     let to_span = table.span_of("to");
-    table.finish();
+    table.finish_with(misplaced);
     (to.is_some() && item.report.errors() == before).then_some(ReadRoute { index, to: to_span, route })
 }
 
@@ -210,7 +211,7 @@ fn read_address(item: &Item<'_, '_>, index: usize) -> Option<ReadAddress> {
         table.error("scope", "the kernel gives IPv6 addresses their scope itself; leave it out");
     }
     let span = table.span_of("address");
-    table.finish();
+    table.finish_with(misplaced);
     let (Some((address, len)), Some(dev)) = (address, dev) else { return None };
     let address = Address { address, len, dev, scope, when };
     (item.report.errors() == before).then_some(ReadAddress { index, span, address })

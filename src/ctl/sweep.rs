@@ -1,11 +1,12 @@
 //! `announcerctl sweep`: removes what carries our mark from the kernel, for `ExecStopPost` and for hands.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use super::style::clean;
 use super::{Failure, Out};
 use crate::io::control::somebody_listens;
+use crate::io::netlink::sweep;
 
 /// Sweeps, unless a daemon runs that would put everything back.
 pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) -> Result<(), Failure> {
@@ -16,7 +17,7 @@ pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) 
             control.display()
         )));
     }
-    let removed = sweep_kernel(protocol).map_err(|e| Failure::failed(format!("protocol {protocol}: {e}")))?;
+    let removed = sweep(protocol).map_err(|e| Failure::failed(format!("protocol {protocol}: {e}")))?;
     for object in &removed {
         writeln!(out, "removed {}", clean(object))?;
     }
@@ -24,9 +25,4 @@ pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) 
         writeln!(out, "nothing with protocol {protocol} was there")?;
     }
     Ok(())
-}
-
-/// To be replaced at the merge with `crate::io::netlink::sweep::sweep(protocol)`, which has this signature.
-fn sweep_kernel(_protocol: u8) -> io::Result<Vec<String>> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no kernel edge"))
 }

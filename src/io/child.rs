@@ -66,8 +66,10 @@ pub fn spawn(
     let (output, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| cannot(e.into()))?;
     let output = pipe::Receiver::from_owned_fd(output).map_err(cannot)?;
     let second = end.try_clone().map_err(cannot)?;
-    let mut builder = Command::new(program);
-    builder.args(arguments).stdin(Stdio::null()).stdout(end).stderr(second).process_group(0);
+    // The very file that was inspected: PATH might lead to another.
+    let path = super::script_guard::find(program).ok_or_else(|| format!("there is no program {program}"))?;
+    let mut builder = Command::new(path);
+    builder.arg0(program).args(arguments).stdin(Stdio::null()).stdout(end).stderr(second).process_group(0);
     for name in OURS {
         builder.env_remove(name);
     }
@@ -81,7 +83,9 @@ pub fn spawn(
     // From here on an error drops it, and thereby kills it.
     let mut running =
         Running { process: Some(Process { child, end: None }), group: Pid::from_raw(id), held: None };
-    let end = pidfd(id).and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)).map_err(cannot)?;
+    let end = pidfd(id)
+        .and_then(|fd| Ok(AsyncFd::register_with_interest(fd, Interest::READABLE)?))
+        .map_err(cannot)?;
     if let Some(process) = &mut running.process {
         process.end = Some(end);
     }

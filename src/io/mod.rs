@@ -1,11 +1,14 @@
 //! The edges: sockets, processes, files. They decide nothing.
 
+pub mod afterwards;
 pub mod child;
 pub mod clock;
 pub mod control;
+pub mod driver;
 pub mod log;
 pub mod netlink;
 pub mod probe;
+pub mod reload;
 pub mod resolve;
 pub mod script;
 pub mod script_guard;

@@ -47,7 +47,7 @@ struct Versioned {
 }
 
 impl StateFile {
-    pub(super) fn new(memory: &Memory, kept_until: Option<Time>, clock: &WallClock, boot_id: &str) -> Self {
+    pub(super) fn new(memory: &Memory, clock: &WallClock, boot_id: &str) -> Self {
         let instance = |r: &Remembered| Instance {
             state: r.state,
             since_ns: r.since.as_nanos(),
@@ -60,7 +60,7 @@ impl StateFile {
             boot_id: boot_id.to_owned(),
             saved_boot_ns: clock.at.as_nanos(),
             saved_unix_us: unix_us(clock.wall),
-            kept_until_ns: kept_until.map(Time::as_nanos),
+            kept_until_ns: memory.kept_until.map(Time::as_nanos),
             instances: memory.instances.iter().map(|(name, r)| (name.to_string(), instance(r))).collect(),
         }
     }
@@ -90,7 +90,7 @@ impl StateFile {
     }
 
     /// The contents, on the boot clock that `clock` shows.
-    pub(super) fn restore(self, clock: &WallClock, boot_id: &str) -> (Memory, Option<Time>) {
+    pub(super) fn restore(self, clock: &WallClock, boot_id: &str) -> Memory {
         let shift = if self.same_boot(clock, boot_id) { 0 } else { self.shift(clock) };
         let time = |ns: i64| Time::from_nanos(saturate(i128::from(ns) + shift));
         let remembered = |i: Instance| Remembered {
@@ -102,7 +102,7 @@ impl StateFile {
         };
         let kept_until = self.kept_until_ns.map(time);
         let instances = self.instances.into_iter().map(|(name, i)| (name.into(), remembered(i))).collect();
-        (Memory { instances }, kept_until)
+        Memory { instances, kept_until }
     }
 
     /// What to add to a time of the other boot. A wall clock that went back (no battery) counts as standing still, so

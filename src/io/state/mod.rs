@@ -29,9 +29,8 @@ const RECENT: Duration = Duration::from_secs(60);
 pub struct Loaded {
     /// Empty if there was nothing, or nothing readable. Times are on the current boot's clock.
     pub memory: Memory,
-    /// Until when kernel objects of a stopped daemon (`on_stop = "keep"`) may stay.
-    pub kept_until: Option<Time>,
-    /// The same boot, and alive within the last 60 s: MASTER may be resumed.
+    /// MASTER may be resumed: the same boot, and alive within the last 60 s, or stopped with `on_stop = "keep"` and still
+    /// within its bound.
     pub resumable: bool,
     /// What the operator should know: a file set aside, a folder that cannot be written.
     pub note: Option<String>,
@@ -86,8 +85,8 @@ impl StateDir {
     }
 
     /// Saves soon, in the background; what was asked for before and not yet written is skipped.
-    pub fn save(&self, memory: &Memory, kept_until: Option<Time>, clock: &WallClock) {
-        self.writer.save(StateFile::new(memory, kept_until, clock, &self.boot_id));
+    pub fn save(&self, memory: &Memory, clock: &WallClock) {
+        self.writer.save(StateFile::new(memory, clock, &self.boot_id));
     }
 
     /// A sign of life if one is due; returns when the next is. For the driver to call in each turn: a hung loop must not look alive.
@@ -115,9 +114,11 @@ fn load(folder: &Folder, clock: &WallClock, boot_id: &str, notes: &mut Vec<Strin
     match parsed {
         Ok(None) => Loaded::default(),
         Ok(Some(file)) => {
-            let resumable = is_recent(&file, folder, clock, boot_id);
-            let (memory, kept_until) = file.restore(clock, boot_id);
-            Loaded { memory, kept_until, resumable, note: None }
+            let same_boot = file.same_boot(clock, boot_id);
+            let recent = is_recent(&file, folder, clock, boot_id);
+            let memory = file.restore(clock, boot_id);
+            let resumable = memory.kept_until.map_or(recent, |until| same_boot && clock.at < until);
+            Loaded { memory, resumable, note: None }
         }
         Err(wrong) => {
             let fate = match folder.set_aside(clock.wall) {

@@ -40,13 +40,16 @@ fn overrides_and_flaps_survive_a_restart() {
     let path = dir.path().join("var/lib/announcerd");
     let (state, loaded) = open(&path, 1000, "boot");
     assert_eq!(loaded, Loaded::default());
-    state.save(&memory(1, 2), None, &clock(1000, 1_800_001_000));
-    state.save(&memory(900, 2000), Some(seconds(1300)), &clock(1000, 1_800_001_000));
+    state.save(&memory(1, 2), &clock(1000, 1_800_001_000));
+    state.save(&Memory { kept_until: Some(seconds(1300)), ..memory(900, 2000) }, &clock(1000, 1_800_001_000));
     assert!(state.flush(LONG));
     drop(state);
     let (_state, loaded) = reopen(&path, 1059, "boot");
-    let want =
-        Loaded { memory: memory(900, 2000), kept_until: Some(seconds(1300)), resumable: true, note: None };
+    let want = Loaded {
+        memory: Memory { kept_until: Some(seconds(1300)), ..memory(900, 2000) },
+        resumable: true,
+        note: None,
+    };
     assert_eq!(loaded, want);
 }
 
@@ -54,7 +57,7 @@ fn overrides_and_flaps_survive_a_restart() {
 fn resumable_means_the_same_boot_and_alive_a_minute_ago() {
     let dir = tempfile::tempdir().unwrap();
     let (mut state, _) = open(dir.path(), 1000, "boot");
-    state.save(&memory(900, 2000), None, &clock(1000, 1_800_001_000));
+    state.save(&memory(900, 2000), &clock(1000, 1_800_001_000));
     assert_eq!(state.tick(seconds(5000)), seconds(5005));
     assert_eq!(state.tick(seconds(5004)), seconds(5005), "no sign of life is due");
     assert!(state.flush(LONG));
@@ -74,7 +77,7 @@ fn resumable_means_the_same_boot_and_alive_a_minute_ago() {
 fn a_save_cut_short_leaves_the_old_state() {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = open(dir.path(), 1000, "boot");
-    state.save(&memory(900, 2000), None, &clock(1000, 1_800_001_000));
+    state.save(&memory(900, 2000), &clock(1000, 1_800_001_000));
     assert!(state.flush(LONG));
     drop(state);
     // What kill -9 in the middle of a save leaves: half of the next file beside the whole old one.
@@ -82,7 +85,7 @@ fn a_save_cut_short_leaves_the_old_state() {
         .unwrap();
     let (state, loaded) = reopen(dir.path(), 1001, "boot");
     assert_eq!((loaded.memory, loaded.note), (memory(900, 2000), None));
-    state.save(&memory(950, 2000), None, &clock(1001, 1_800_001_001));
+    state.save(&memory(950, 2000), &clock(1001, 1_800_001_001));
     assert!(state.flush(LONG));
     drop(state);
     assert_eq!(reopen(dir.path(), 1002, "boot").1.memory, memory(950, 2000));
@@ -116,7 +119,7 @@ fn a_folder_in_the_place_of_the_file_is_set_aside_too() {
     fs::create_dir(dir.path().join("state.json")).unwrap();
     let (state, loaded) = open(dir.path(), 1, "boot");
     assert!(loaded.note.is_some_and(|n| n.contains("set aside")));
-    state.save(&memory(900, 2000), None, &clock(2, 2));
+    state.save(&memory(900, 2000), &clock(2, 2));
     assert!(state.flush(LONG));
 }
 
@@ -127,7 +130,7 @@ fn a_folder_that_cannot_be_made_stops_nothing_and_is_tried_again() {
     fs::write(&in_the_way, "").unwrap();
     let (state, loaded) = open(&in_the_way.join("announcerd"), 1, "boot");
     assert!(loaded.note.is_some_and(|n| n.contains("state is not saved")));
-    state.save(&memory(900, 2000), None, &clock(1, 1));
+    state.save(&memory(900, 2000), &clock(1, 1));
     assert!(!state.flush(Duration::from_millis(10)));
     fs::remove_file(&in_the_way).unwrap();
     assert!(state.flush(LONG), "tried again");
@@ -146,11 +149,11 @@ fn a_full_disk_stops_nothing_and_leaves_the_old_state() {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
         let (state, _) = open(&path, 1000, "boot");
-        state.save(&memory(900, 2000), None, &clock(1000, 1));
+        state.save(&memory(900, 2000), &clock(1000, 1));
         assert!(state.flush(LONG));
         let filler = path.join("filler");
         assert!(fs::write(&filler, vec![0; 1 << 20]).is_err(), "the disk is full");
-        state.save(&memory(950, 2000), None, &clock(1001, 2));
+        state.save(&memory(950, 2000), &clock(1001, 2));
         assert!(!state.flush(Duration::from_millis(10)));
         let on_disk = StateFile::parse(&fs::read(path.join("state.json")).unwrap()).unwrap();
         assert_eq!(on_disk.saved_boot_ns, seconds(1000).as_nanos());
@@ -193,7 +196,7 @@ proptest! {
         if let Some(name) = aside.first() {
             prop_assert_eq!(fs::read(dir.path().join(name)).unwrap(), bytes);
         }
-        state.save(&loaded.memory, None, &now);
+        state.save(&loaded.memory, &now);
         prop_assert!(state.flush(LONG));
     }
 }

@@ -1,0 +1,315 @@
+//! The one loop: it owns the only clock, feeds the core, and does what the core says.
+//!
+//! In each turn, in this order: effects out; due timers; the kernel's answers and news; probes and scripts; operators;
+//! signals. Each source has a budget a turn, so that none starves the others, and every queue is bounded: an edge whose
+//! queue is full waits (a probe's task, the netlink threads), a follower that does not read is dropped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::control::{Ask, Control, ControlGroup, ControlRequest};
+use super::netlink::Netlink;
+use super::probe::Probes;
+use super::reload::Reloads;
+use super::script::Scripts;
+use super::state::StateDir;
+use super::systemd::{Systemd, Watchdog};
+use super::{clock, log, reload, script_guard};
+use crate::announcer::effect::Effect;
+use crate::announcer::event::RequestId;
+use crate::announcer::journal::Record;
+use crate::announcer::{Announcer, Event, Legacy};
+use crate::config::model::Config;
+use crate::config::{ScriptVerdict, diff};
+use crate::status::EventStatus;
+use crate::time::Time;
+
+/// Events that wait for the core, of each kind; the edge behind a full queue waits.
+const QUEUE: usize = 4096;
+/// Events taken from one source before the others get their turn.
+const BUDGET: usize = 256;
+/// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
+/// ours must not look like somebody's silence.
+const SLIP: Duration = Duration::from_millis(20);
+/// How long the end may take: followers told, state on the disk.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why the daemon could not run, in words.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] super::control::ControlError),
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] super::state::StateError),
+    /// The kernel.
+    #[error("netlink: {0} (announcerd needs CAP_NET_ADMIN and CAP_NET_RAW: run it as root or by its unit)")]
+    Netlink(std::io::Error),
+    /// Signals.
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// `on_stop = "keep"`: what stays in the kernel is to be swept after this.
+    pub sweep_after: Option<Duration>,
+}
+
+/// Everything that the loop holds.
+struct Driver {
+    core: Announcer,
+    netlink: Netlink,
+    probes: Probes,
+    scripts: Scripts,
+    control: Control,
+    state: StateDir,
+    manager: Systemd,
+    watchdog: Watchdog,
+    reloads: Reloads,
+    path: PathBuf,
+    /// The last transition that the log has.
+    logged: u64,
+    ready: bool,
+    ending: Option<Ending>,
+}
+
+/// Runs the daemon on the configuration at `path` (read already: `config`) until it is told to stop. Needs a tokio runtime.
+///
+/// # Errors
+///
+/// What kept it from starting.
+pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending, StartError> {
+    let wall = clock::wall();
+    let (state, loaded) = StateDir::open(&config.node.state_dir, &wall)?;
+    if let Some(note) = &loaded.note {
+        tracing::warn!("{note}");
+    }
+    let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
+    let (kernel_events, kernel) = mpsc::channel(QUEUE);
+    let (edge_events, edges) = mpsc::channel(QUEUE);
+    let netlink = Netlink::new(kernel_events, config.node.route_protocol).map_err(StartError::Netlink)?;
+    let legacy = Legacy { memory: loaded.memory, resumable: loaded.resumable };
+    let driver = Driver {
+        core: Announcer::new(config, &legacy, clock::now()),
+        netlink,
+        probes: Probes::new(edge_events.clone(), inspect),
+        scripts: Scripts::new(edge_events, inspect),
+        control,
+        state,
+        watchdog: manager.watchdog(),
+        manager,
+        reloads: Reloads::default(),
+        path: path.to_owned(),
+        logged: 0,
+        ready: false,
+        ending: None,
+    };
+    Ok(driver.turn_until_the_end(kernel, edges, signals).await)
+}
+
+impl Driver {
+    async fn turn_until_the_end(
+        mut self,
+        mut kernel: mpsc::Receiver<Event>,
+        mut edges: mpsc::Receiver<Event>,
+        mut signals: Signals,
+    ) -> Ending {
+        loop {
+            // 1. Effects.
+            self.perform();
+            if let Some(ending) = self.ending {
+                self.farewell().await;
+                return ending;
+            }
+            let now = clock::now();
+            let housekeeping = self.housekeeping(now);
+            // 2. Due timers.
+            let timer = self.core.poll_timeout().map(|(at, _)| at);
+            if let Some(due) = timer.filter(|at| *at <= now) {
+                if now.since(due) > SLIP {
+                    self.read_what_arrived(&mut kernel, &mut edges).await;
+                }
+                self.core.handle_timeout(clock::now());
+                self.perform();
+            }
+            let wake = timer.into_iter().chain([housekeeping]).min().unwrap_or(housekeeping);
+            tokio::select! {
+                biased;
+                // 3. The kernel.
+                Some(event) = kernel.recv() => self.take(event, &mut kernel),
+                // 4. Probes and scripts.
+                Some(event) = edges.recv() => self.take(event, &mut edges),
+                // 5. Operators.
+                request = self.control.next() => self.answer(request),
+                Some(loaded) = self.reloads.next() => self.finish_reload(loaded),
+                // 6. Signals.
+                Some(signal) = signals.next() => self.signal(signal),
+                () = sleep_until(instant(wake, now)) => {}
+            }
+        }
+    }
+
+    /// An event, and those that wait behind it, up to the budget.
+    fn take(&mut self, event: Event, more: &mut mpsc::Receiver<Event>) {
+        self.core.handle_event(event, clock::now());
+        for _ in 1..BUDGET {
+            self.perform();
+            let Ok(event) = more.try_recv() else { return };
+            self.core.handle_event(event, clock::now());
+        }
+    }
+
+    /// We woke late. The tasks that read sockets get their turn, and what they read is heard, before any timer is.
+    async fn read_what_arrived(
+        &mut self,
+        kernel: &mut mpsc::Receiver<Event>,
+        edges: &mut mpsc::Receiver<Event>,
+    ) {
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
+        for queue in [kernel, edges] {
+            for _ in 0..QUEUE {
+                let Ok(event) = queue.try_recv() else { break };
+                self.core.handle_event(event, clock::now());
+            }
+        }
+    }
+
+    /// Signs of life; returns when the next are due. They come from the loop itself: a hung loop gives none.
+    fn housekeeping(&mut self, now: Time) -> Time {
+        let beat = self.state.tick(now);
+        let watchdog = self.watchdog.tick(&self.manager, now);
+        watchdog.into_iter().chain([beat]).min().unwrap_or(beat)
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Kernel(ops) => self.netlink.submit(ops),
+                Effect::Probe { id, check, own } => self.probes.start(id, check, own),
+                Effect::CancelProbe(id) => self.probes.cancel(id),
+                Effect::RunScript(run) => self.scripts.start(run),
+                Effect::KillScript(id) => self.scripts.kill(id),
+                Effect::Dump(id) => self.netlink.dump(id),
+                Effect::Reply { id, answer } => self.control.reply(id, answer),
+                Effect::Journal(record) => self.journal(&record),
+                Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
+                Effect::Log(note) => log::note(&note),
+                Effect::Exit { sweep_after } => self.ending = Some(Ending { sweep_after }),
+            }
+        }
+        if !self.ready && self.core.is_ready() {
+            self.ready = true;
+            self.manager.ready("running");
+        }
+    }
+
+    fn journal(&mut self, record: &Record) {
+        let event = EventStatus::new(record, &clock::wall());
+        if record.seq > self.logged {
+            self.logged = record.seq;
+            log::transition(&event);
+            self.manager.status(&format!("{}: {} ({})", event.instance, event.to.word(), event.reason));
+        }
+        self.control.publish(&event);
+    }
+
+    fn answer(&mut self, request: ControlRequest) {
+        let (id, now, wall) = (request.id, clock::now(), clock::wall());
+        match request.ask {
+            Ask::Status => self.control.reply(id, Ok::<_, String>(self.core.status(now, &wall))),
+            Ask::Explain(name) => {
+                let answer = self.core.explain(&name, now, &wall);
+                self.control.reply(id, answer.map(|text| serde_json::json!({ "text": text })));
+            }
+            Ask::Events { after, .. } => {
+                let events: Vec<EventStatus> =
+                    self.core.events_after(after).map(|r| EventStatus::new(r, &wall)).collect();
+                self.control.reply(id, Ok::<_, String>(events));
+            }
+            Ask::Change(command) => self.core.handle_event(Event::Command { id, command }, now),
+            Ask::Reload => self.begin_reload(Some(id)),
+        }
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match signal {
+            SIGHUP => self.begin_reload(None),
+            _ => {
+                self.manager.stopping("withdrawing and cleaning up");
+                self.core.handle_event(Event::Terminate, clock::now());
+            }
+        }
+    }
+
+    /// The file is read and checked beside the loop: a large one must not stop the clock.
+    fn begin_reload(&mut self, request: Option<RequestId>) {
+        self.manager.reloading();
+        self.reloads.begin(&self.path, request);
+    }
+
+    fn finish_reload(&mut self, loaded: reload::Loaded) {
+        let answer = match loaded.result {
+            Ok((config, warnings)) => {
+                warnings.iter().for_each(|w| tracing::warn!("{w}"));
+                self.adopt(config)
+            }
+            Err(errors) => Err(format!("nothing was changed\n{errors}")),
+        };
+        match &answer {
+            Ok(lines) => tracing::info!("reloaded: {}", lines.join("; ")),
+            Err(why) => tracing::error!("not reloaded: {why}"),
+        }
+        self.manager.ready(if answer.is_ok() { "reloaded" } else { "reload refused; running as before" });
+        if let Some(id) = loaded.request {
+            let answer = answer.map(|lines| lines.join("\n"));
+            self.control.reply(id, answer.map_err(super::control::Refusal::config));
+        }
+    }
+
+    fn adopt(&mut self, config: Config) -> Result<Vec<String>, String> {
+        let changes = diff::diff(self.core.config(), &config);
+        if let Some(refusal) = changes.refusal() {
+            return Err(refusal);
+        }
+        self.control.set_group(ControlGroup(config.node.control_group.clone()));
+        self.core.handle_event(Event::Reload(Box::new(config)), clock::now());
+        self.perform();
+        self.probes.retain_checks(&self.core.config().checks);
+        Ok(match changes.is_empty() {
+            true => vec!["nothing changed".to_owned()],
+            false => changes.lines(),
+        })
+    }
+
+    async fn farewell(self) {
+        if !self.state.flush(FAREWELL) {
+            tracing::error!("the state could not be saved in time");
+        }
+        self.control.close(FAREWELL).await;
+    }
+}
+
+/// Before each run of a program: may it be run?
+fn inspect(command: &[String]) -> Result<(), String> {
+    match script_guard::inspect(command, nix::unistd::geteuid().as_raw()) {
+        ScriptVerdict::Ok => Ok(()),
+        ScriptVerdict::Missing(why) | ScriptVerdict::Insecure(why) => Err(why),
+    }
+}
+
+/// A point of the core's clock on the runtime's, `now` being now.
+fn instant(at: Time, now: Time) -> Instant {
+    Instant::now() + at.since(now)
+}
