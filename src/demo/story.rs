@@ -303,3 +303,17 @@ fn summary(takeover: &Steps, takeover_loss: Loss, failback: &Steps, failback_los
         between(failback.decision, failback.isp)
     ));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, ScriptVerdict, parse};
+
+    #[test]
+    fn the_standbys_configuration_is_sound() {
+        let env = Env { hostname: "standby".into(), inspect_script: &|_| ScriptVerdict::Ok };
+        let (config, warnings) = parse("standby.toml", CONFIG, &env).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert!(config.instance(INSTANCE).is_some());
+    }
+}

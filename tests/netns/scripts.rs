@@ -121,17 +121,19 @@ fn the_stop_script_is_awaited() {
     rig.wait_isp_has(false);
 }
 
-/// What others than root can write to is never run, and does not stop the takeover.
+/// What others than root can write to is never run, also if that became so after the start, and the takeover goes on.
 #[test]
 fn a_script_that_others_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let rig = Rig::bird_with(|config, lab| {
-        let script = diary(lab, "master", "");
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(lab.standby.path(&script), open).unwrap();
-        instance(config).insert("notify_master".into(), script.into());
+        instance(config).insert("notify_master".into(), diary(lab, "master", "").into());
     });
+    let script = rig.lab.standby.path(format!("{}/master", crate::rig::SCRIPTS));
+    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o777)).unwrap();
     rig.take_over();
-    wait_for("the refusal in the log", LIMIT, || rig.node.log().contains("master").then_some(())).unwrap();
+    wait_for("the refusal in the log", LIMIT, || {
+        rig.node.log().contains("/usr/local/bin/master").then_some(())
+    })
+    .unwrap_or_else(|e| panic!("{e}\n{}", rig.node.log()));
     assert_eq!(rig.lab.standby.read(LOG), "");
 }
