@@ -9,10 +9,11 @@ use super::instance::{self, Inputs, Instance, Transition};
 use super::journal::State;
 use super::scripts::{Action, Job, Scripts};
 use super::timers::{CheckId, InstanceId, Timer};
+use super::witness::Rows;
 use super::{Announcer, Effect, Legacy};
 use crate::config::model::{self, Name};
 use crate::fib::desired;
-use crate::health::Check;
+use crate::health::{Check, Verdict};
 use crate::time::Time;
 
 /// An instance and all that belongs to it.
@@ -24,6 +25,10 @@ pub(super) struct Member {
     pub(super) primary: Vec<CheckId>,
     /// The checks of `require`.
     pub(super) require: Vec<CheckId>,
+    /// What speaks for it that the primary's failures are its own.
+    pub(super) rows: Rows,
+    /// The primary is down, and a takeover waits for that only.
+    waits_for_witness: bool,
     /// Scripts of MASTER that wait for the kernel.
     held: Option<Job>,
     /// The transition whose kernel work is not done yet.
@@ -52,6 +57,8 @@ impl Announcer {
             scripts: Scripts::new(config.name.clone()),
             primary: self.ids_of(config.primary.as_ref().map_or(&[], |p| &p.checks)),
             require: self.ids_of(config.require.as_ref().map_or(&[], |r| &r.checks)),
+            rows: Rows::default(),
+            waits_for_witness: false,
             instance,
             held: None,
             open: None,
@@ -80,23 +87,37 @@ impl Announcer {
         let require =
             config.require.as_ref().map_or_else(RequireView::nothing, |r| gate::require(r, &required, now));
         let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
-        let moment = primary.as_ref().filter(|p| p.state == PrimaryState::Down).and_then(|p| p.witness_after);
-        let witnessed = match (&config.require, moment) {
-            (Some(r), Some(moment)) => gate::witnessed(r, &required, moment),
+        let down = primary.as_ref().filter(|p| p.state == PrimaryState::Down);
+        let witnessed = match (&config.require, down) {
+            (Some(r), Some(p)) => {
+                // No moment: what is down has begun to answer again. No time to begin a takeover.
+                let seen = p.witness_after.is_some_and(|moment| gate::witnessed(r, &required, moment));
+                seen && self.is_confirmed(member)
+            }
             _ => true,
         };
         Inputs { primary, require, witnessed }
     }
 
-    /// A check's verdict changed, or (without `changed`) it succeeded, which may be the witness that a takeover waits for.
+    /// Enough of the checks that are down fail by rows that are confirmed. Whoever asked for a fall of one does not want
+    /// to wait for a second failure, and a link's state is no row.
+    fn is_confirmed(&self, member: &Member) -> bool {
+        let Some(primary) = &member.instance.config.primary else { return true };
+        let counts = |id: &&CheckId| {
+            self.checks.get(id).is_some_and(|c| {
+                let single = c.is_link() || c.config.fall.failures() == 1;
+                c.verdict() == Verdict::Down && (single || member.rows.is_confirmed(**id))
+            })
+        };
+        member.primary.iter().filter(counts).count() >= primary.down_when.needed(member.primary.len())
+    }
+
+    /// A check's verdict changed, or (without `changed`) it has a new result: its success may be the witness that a
+    /// takeover waits for, its failure the confirmation.
     pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
         let concerned = |m: &Member| {
-            let required = m.require.contains(&check);
-            if changed {
-                required || m.primary.contains(&check)
-            } else {
-                required && m.instance.could_take_over()
-            }
+            let ours = m.require.contains(&check) || m.primary.contains(&check);
+            ours && (changed || m.waits_for_witness)
         };
         let ids: Vec<InstanceId> =
             self.members.iter().filter(|(_, m)| concerned(m)).map(|(id, _)| *id).collect();
@@ -121,6 +142,7 @@ impl Announcer {
                 None => {
                     let level = member.instance.level();
                     let deadline = member.instance.deadline(&inputs, now);
+                    member.waits_for_witness = !inputs.witnessed;
                     self.fib.set_level(id, level, false);
                     self.timers.set(Timer::Instance(id), deadline);
                     return;
@@ -142,6 +164,10 @@ impl Announcer {
         member.open = Some(record.seq);
         member.held = None;
         member.scripts.left(to, now);
+        if transition.was_cut_off {
+            member.rows.forget();
+        }
+        let distrusted = if transition.was_cut_off { member.primary.clone() } else { Vec::new() };
         let job = job(member, &transition, record.seq, &self.config.node.name);
         self.emit(Effect::Journal(record));
         match job {
@@ -155,6 +181,9 @@ impl Announcer {
             Some(job) => self.start_job(id, job, now),
         }
         self.set_script_timer(id);
+        for check in distrusted {
+            self.distrust(check, now);
+        }
     }
 
     /// After the kernel's answers: what waited for them goes on.

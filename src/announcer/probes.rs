@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::effect::Level;
 use super::event::{Outcome, ProbeId};
+use super::gate;
 use super::timers::{CheckId, Timer};
 use super::{Announcer, Effect, LATE};
 use crate::config::model;
@@ -102,14 +103,62 @@ impl Announcer {
         }
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
+        let row_is_over = check.threshold().failures() == 0;
         if changed {
             self.report_verdict(probe.check, before);
         }
         if failed {
+            self.note_failure(probe.check, probe.sent, now);
             self.call_witnesses(probe.check, now);
+        } else if succeeded {
+            self.note_success(probe.check, row_is_over, now);
         }
-        if changed || succeeded {
+        // Every failure, too: the one after a witness is what a takeover may wait for.
+        if changed || succeeded || failed {
             self.reconsider(probe.check, changed, now);
+        }
+    }
+
+    fn note_failure(&mut self, check: CheckId, sent: Time, now: Time) {
+        for member in self.members.values_mut().filter(|m| m.primary.contains(&check)) {
+            member.rows.failed(check, sent, now);
+        }
+    }
+
+    /// A success ends the check's own row of failures, and may be the witness that other rows wait for.
+    fn note_success(&mut self, check: CheckId, row_is_over: bool, now: Time) {
+        let mut again = Vec::new();
+        for member in self.members.values_mut() {
+            if row_is_over {
+                member.rows.ended(check);
+            }
+            let Some(require) =
+                member.instance.config.require.as_ref().filter(|_| member.require.contains(&check))
+            else {
+                continue;
+            };
+            let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
+            again.extend(member.rows.witness(now, |began| gate::witnessed(require, &required, began)));
+        }
+        // Down already, and only now it is known that we are not cut off: do not wait for the next turn.
+        let is_down =
+            |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_link());
+        again.retain(is_down);
+        for id in again {
+            self.send_probe(id, false, now);
+        }
+    }
+
+    /// What was counted against this check does not count.
+    pub(super) fn distrust(&mut self, id: CheckId, now: Time) {
+        let Some(check) = self.checks.get_mut(&id).filter(|c| c.verdict() == Verdict::Down && !c.is_link())
+        else {
+            return;
+        };
+        let before = check.verdict();
+        if check.forget("what it seemed while this node was cut off does not count", now) {
+            self.report_verdict(id, before);
+            self.reconsider(id, true, now);
         }
     }
 

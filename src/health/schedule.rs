@@ -7,6 +7,10 @@ use crate::time::Time;
 /// The gap between the first probes of two checks, so that a start with thousands of them is no burst.
 const STAGGER: Duration = Duration::from_micros(200);
 
+/// Probes start on a grid of this, so that a thousand a second are a hundred wake-ups. Intervals shorter than ten of
+/// these are not rounded.
+const GRID: Duration = Duration::from_millis(10);
+
 /// The golden ratio's fraction: multiples of it modulo one fill the interval evenly for any number of checks.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
@@ -44,6 +48,12 @@ impl Schedule {
         if self.next <= now {
             let behind = now.since(self.next).as_nanos() / self.interval.as_nanos().max(1) + 1;
             self.next = self.next + self.interval.saturating_mul(u32::try_from(behind).unwrap_or(u32::MAX));
+        }
+        if self.interval >= GRID * 10 {
+            let grid = i64::try_from(GRID.as_nanos()).unwrap_or(1);
+            let over = self.next.as_nanos().rem_euclid(grid);
+            // Down to the grid: never later than an interval, and on the grid already the next time.
+            self.next = Time::from_nanos(self.next.as_nanos() - over);
         }
     }
 

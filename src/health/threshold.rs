@@ -45,10 +45,11 @@ pub struct Threshold {
     failures: u32,
     /// The last counted results, newest last, a failure with its time; used by [`Fall::Window`] only.
     window: VecDeque<Option<Time>>,
-    /// When the current row of failures began; kept as it was from the moment of `Down` until `Up`.
-    streak: Option<Time>,
-    /// The first failure that counted for `Down`, likewise.
+    /// When the first of the failures that count became known; kept as it was from the moment of `Down` until `Up`.
     first_bad: Option<Time>,
+    /// When the last failure became known, and the one before it in the same row.
+    last_failure: Option<Time>,
+    before_last: Option<Time>,
 }
 
 impl Threshold {
@@ -62,8 +63,9 @@ impl Threshold {
             successes: 0,
             failures: 0,
             window: VecDeque::new(),
-            streak: None,
             first_bad: None,
+            last_failure: None,
+            before_last: None,
         }
     }
 
@@ -107,16 +109,17 @@ impl Threshold {
         self.first_bad
     }
 
-    /// When the unbroken row of failures that lasts (or led to `Down`) began. Later than [`Self::first_bad`] only on a
-    /// lossy link with a window, where the first failure may be long past and prove nothing about now.
-    pub fn streak(&self) -> Option<Time> {
-        self.streak
+    /// When the last failure but one of the row became known (or the only one): whoever was seen to be well after it
+    /// was well while the last probe failed, or nearly so.
+    pub fn before_last(&self) -> Option<Time> {
+        self.before_last.or(self.last_failure)
     }
 
     /// A probe succeeded.
     pub fn success(&mut self) {
         self.blind = false;
         self.failures = 0;
+        (self.last_failure, self.before_last) = (None, None);
         self.successes = self.successes.saturating_add(1);
         self.remember(None);
         let enough = match self.settled {
@@ -127,7 +130,6 @@ impl Threshold {
             self.settled = Some(Verdict::Up);
         }
         if self.settled != Some(Verdict::Down) {
-            self.streak = None;
             self.first_bad = self.first_counted();
         }
     }
@@ -138,9 +140,9 @@ impl Threshold {
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
         self.remember(Some(now));
+        self.before_last = self.last_failure.replace(now);
         if self.settled != Some(Verdict::Down) {
-            let streak = *self.streak.get_or_insert(now);
-            self.first_bad = self.first_counted().or(Some(streak));
+            self.first_bad = self.first_counted().or(self.first_bad).or(Some(now));
         }
         if self.is_fallen() {
             self.settled = Some(Verdict::Down);
@@ -284,7 +286,6 @@ mod tests {
         t.failure(at(5)); // the window is now f s s f after the oldest success left
         assert_eq!(t.verdict(), Verdict::Down);
         assert_eq!(t.first_bad(), Some(at(1)));
-        assert_eq!(t.streak(), Some(at(5)));
         // Rise is consecutive, but not while the window itself still says down.
         t.success();
         t.success();

@@ -69,6 +69,8 @@ struct Network {
     loss: f64,
     /// When the uplink last worked.
     uplink_alive_at: Time,
+    /// When anything was last wrong with the primary or the way to it, our own isolation left aside.
+    trouble_at: Time,
 }
 
 pub struct World {
@@ -118,6 +120,7 @@ impl World {
                 uplink_says_so: false,
                 loss: 0.0,
                 uplink_alive_at: now,
+                trouble_at: now,
             },
             kernel: Kernel::new(),
             scripts: Scripts::default(),
@@ -166,6 +169,9 @@ impl World {
         self.now = self.now.max(wake);
         if !self.net.uplink_dead {
             self.net.uplink_alive_at = self.now;
+        }
+        if self.net.primary_dead || self.net.http_dead || self.net.loss > 0.0 {
+            self.net.trouble_at = self.now;
         }
         self.deliver();
         if self.core.poll_timeout().is_some_and(|(t, _)| t <= self.now) {
@@ -297,6 +303,10 @@ impl World {
             let first_bad = record.timeline.first_bad_probe.expect("failures led here");
             let alive = self.net.uplink_alive_at;
             assert!(alive >= first_bad, "seed {}: took over while isolated: {record:?}", self.seed);
+            // Nor by one that was cut off for a while and believes what it saw then.
+            let slowest = self.config.checks.iter().map(|c| c.timeout).max().expect("some");
+            let trouble = self.net.trouble_at + slowest >= first_bad;
+            assert!(trouble, "seed {}: took over from a primary that was well: {record:?}", self.seed);
         }
     }
 
@@ -508,6 +518,7 @@ impl World {
             uplink_says_so: false,
             loss: 0.0,
             uplink_alive_at: self.now,
+            trouble_at: self.net.trouble_at,
         };
         (self.kernel.refuse, self.kernel.lose_ack, self.drop_hints) = (0.0, 0.0, false);
         self.kernel.objects.retain(|_, (owner, _)| *owner == Owner::Ours);

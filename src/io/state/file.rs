@@ -145,12 +145,15 @@ pub(super) mod tests {
             flaps: 3,
             last_failback: Some(seconds(since - 50)),
         };
-        Memory { instances: [("mainland".into(), remembered)].into() }
+        Memory { instances: [("mainland".into(), remembered)].into(), kept_until: None }
     }
 
     fn carried(from: WallClock, to: WallClock, boots: [&str; 2]) -> (Memory, Option<Time>) {
-        let file = StateFile::new(&memory(900, 2000), Some(seconds(1100)), &from, boots[0]);
-        StateFile::parse(&file.render()).unwrap().restore(&to, boots[1])
+        let kept = Memory { kept_until: Some(seconds(1100)), ..memory(900, 2000) };
+        let file = StateFile::new(&kept, &from, boots[0]);
+        let got = StateFile::parse(&file.render()).unwrap().restore(&to, boots[1]);
+        let kept_until = got.kept_until;
+        (Memory { kept_until: None, ..got }, kept_until)
     }
 
     #[test]

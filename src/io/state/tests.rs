@@ -167,7 +167,12 @@ fn a_full_disk_stops_nothing_and_leaves_the_old_state() {
 
 /// Anything, or a real file with damage: torn, a byte changed, a number out of bounds.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let real = StateFile::new(&memory(900, 2000), Some(seconds(3)), &clock(1000, 5), "boot").render();
+    let real = StateFile::new(
+        &Memory { kept_until: Some(seconds(3)), ..memory(900, 2000) },
+        &clock(1000, 5),
+        "boot",
+    )
+    .render();
     let torn = real.clone();
     let numbers = String::from_utf8(real.clone()).unwrap();
     prop_oneof![
