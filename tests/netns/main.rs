@@ -6,6 +6,7 @@ mod crash;
 mod demo;
 mod frr;
 mod lab;
+mod operator;
 mod rig;
 mod scripts;
 mod standby;

@@ -96,15 +96,16 @@ fn a_hung_script_is_killed_with_its_children() {
         (!rig.lab.standby.read("/run/sleepers").is_empty()).then_some(())
     })
     .unwrap();
+    let sleeper = rig.lab.standby.read("/run/sleepers");
+    let alive = || rig.lab.standby.run(&["sh", "-c", &format!("kill -0 {}", sleeper.trim())]).is_ok();
+    assert!(alive(), "the script's child sleeps");
     rig.lab.primary_returns().unwrap();
     rig.wait_isp_has(false);
     wait_for("notify_backup after the hung script", LIMIT, || {
         (rig.lab.standby.read(LOG).matches("backup").count() >= 2).then_some(())
     })
     .unwrap_or_else(|e| panic!("{e}\n{}\n{}", rig.lab.standby.read(LOG), rig.node.log()));
-    let sleeper = rig.lab.standby.read("/run/sleepers");
-    let alive = rig.lab.standby.run(&["kill", "-0", sleeper.trim()]);
-    assert!(alive.is_err(), "the script's child is alive");
+    wait_for("the script's child to be dead", LIMIT, || (!alive()).then_some(())).unwrap();
 }
 
 /// FIELD 2: the stop script runs to its end.

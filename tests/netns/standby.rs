@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use announcerd::announcer::journal::State;
-use announcerd::demo::lab::{bird::Received, routes, topology::prefix};
+use announcerd::demo::lab::{bird::Received, routes, topology::prefix, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::rig::{Rig, check, instance, let_pass};
+use crate::rig::{LIMIT, Rig, check, instance, let_pass};
 
 /// The whole story: the primary dies, the ISP learns the prefix from us; it returns, the ISP forgets it.
 fn story(rig: &Rig) {
@@ -49,16 +49,37 @@ fn https_of_the_primary_is_watched() {
 }
 
 /// FIELD 8: an isolated standby must not take over although the primary seems dead to it.
-#[test]
-fn an_isolated_standby_announces_nothing() {
-    let rig = Rig::bird();
+fn isolation(rig: &Rig) {
     let watch = routes::Watch::start(&rig.lab.standby).unwrap();
+    let wait_every_check = |verdict: &str| {
+        let all = || rig.node.status().unwrap().checks.iter().all(|check| check.verdict == verdict);
+        wait_for(&format!("every check to be {verdict}"), LIMIT, || all().then_some(())).unwrap();
+    };
     rig.lab.standby_isolated().unwrap();
+    wait_every_check("down");
     rig.wait_state(State::Fault);
     rig.lab.standby_rejoins().unwrap();
+    wait_every_check("up");
     rig.wait_state(State::Backup);
-    assert!(watch.news().iter().all(|change| change.route.to != prefix()));
+    let news: Vec<_> = watch.news().into_iter().filter(|change| change.route.to == prefix()).collect();
+    assert!(news.is_empty(), "{news:?}\n{}", rig.node.log());
     assert!(rig.transitions().iter().all(|t| !t.contains("MASTER")));
+}
+
+#[test]
+fn an_isolated_standby_announces_nothing() {
+    isolation(&Rig::bird());
+}
+
+/// When the uplink is back, its check recovers long before those of the primary: what these say was learned in the
+/// isolation, and is no evidence.
+#[test]
+fn an_isolation_that_ends_is_no_evidence_against_the_primary() {
+    isolation(&Rig::bird_with(|config, _| {
+        check(config, "uplink").insert("interval".into(), "100ms".into());
+        check(config, "uplink").insert("timeout".into(), "90ms".into());
+        check(config, "uplink").insert("rise".into(), 1.into());
+    }));
 }
 
 /// The same in MASTER: without its uplink the standby does not keep the route.

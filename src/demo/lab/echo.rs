@@ -138,7 +138,7 @@ impl Client {
             let now = Instant::now();
             if now >= next {
                 number += 1;
-                next = now + interval;
+                next = (next + interval).max(now);
                 lock(&shared).sent.insert(number, (now, None));
                 // "No route" and the like are lost datagrams, and shown as such.
                 let _ = socket.send_to(&number.to_be_bytes(), server);
