@@ -16,13 +16,31 @@
 //! data mostly empty, the other is nine months old and breaks its interface with each release. It stays the oracle of
 //! `tests/bgp_differential.rs`, where both must agree on what we encode and on what they think of broken input.
 
+pub mod adj_rib_out;
 pub mod attributes;
 pub mod community;
+pub mod config;
+pub mod connection;
+pub mod counters;
+mod drain;
+pub mod event;
 pub mod family;
+mod negotiate;
+mod output;
+pub mod peer;
 pub mod prefix_set;
+pub mod retry;
+pub mod status;
 pub mod table;
+mod told;
 pub mod wire;
 
 pub use attributes::Attributes;
+pub use config::{GracefulRestartConfig, PeerConfig};
+pub use connection::{ConnId, Origin};
+pub use event::{PeerEffect, PeerEvent, StopCause};
 pub use family::{Families, PerFamily};
+pub use peer::Peer;
 pub use prefix_set::PrefixSet;
+pub use status::{PeerState, PeerStatus};
+pub use table::{Claim, Table, Wanted};

@@ -130,18 +130,18 @@ impl NlriBlock {
         self.octets.get(self.offset(from)..self.offset(to)).unwrap_or(&[])
     }
 
-    /// How far entries from `from` on, but not beyond `to`, fit into `room` octets.
+    /// Where to begin so that the last entries of `from..to` fit into `room` octets.
     pub(crate) fn fit(&self, from: usize, to: usize, mut room: usize) -> usize {
-        let mut at = from;
-        for (number, run) in self.runs.iter().enumerate() {
-            let end = self.runs.get(number + 1).map_or(self.len, |next| next.first).min(to);
-            if end <= at {
+        let mut at = to.min(self.len);
+        for run in self.runs.iter().rev() {
+            let start = run.first.max(from);
+            if start >= at {
                 continue;
             }
-            let count = (end - at).min(room / run.size);
-            at += count;
+            let count = (at - start).min(room / run.size);
+            at -= count;
             room -= count * run.size;
-            if at < end {
+            if at > start {
                 break;
             }
         }
@@ -258,9 +258,9 @@ mod tests {
         let set = set(&["0.0.0.0/0", "10.0.0.0/8", "11.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24"]);
         let block = set.block(Family::V4);
         let fits: Vec<usize> = (0..15).map(|room| block.fit(0, 5, room)).collect();
-        assert_eq!(fits, [0, 1, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5]);
-        assert_eq!(block.fit(2, 3, 100), 3);
-        assert_eq!(block.fit(3, 5, 3), 3);
+        assert_eq!(fits, [5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 2, 2, 1, 0, 0]);
+        assert_eq!(block.fit(2, 3, 100), 2);
+        assert_eq!(block.fit(3, 5, 3), 5);
     }
 
     #[test]

@@ -10,6 +10,11 @@ pub mod pack;
 pub mod refresh;
 pub mod update;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod robustness;
+
 use crate::net::Family;
 
 /// The octets of a message header (RFC 4271 section 4.1).

@@ -196,9 +196,8 @@ impl<'a> Judge<'a> {
         };
         self.more_than_unreach |= attribute.code != code::MP_UNREACH_NLRI;
         let multiprotocol = matches!(attribute.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI);
-        if let Some(seen) = self.seen.get_mut(usize::from(attribute.code))
-            && std::mem::replace(seen, true)
-        {
+        let seen = self.seen.get_mut(usize::from(attribute.code));
+        if seen.is_some_and(|seen| std::mem::replace(seen, true)) {
             // RFC 7606 section 3.g.
             if multiprotocol {
                 return Err(Notification::new(Cause::MALFORMED_ATTRIBUTE_LIST));
@@ -210,9 +209,8 @@ impl<'a> Judge<'a> {
             // RFC 4271 section 6.3: Data is the attribute.
             return Err(Notification::with_data(Cause::UNRECOGNIZED_WELL_KNOWN, attribute.octets.to_vec()));
         }
-        if let Some(flags) = expected_flags(attribute.code)
-            && attribute.flags & (OPTIONAL | TRANSITIVE) != flags
-        {
+        let flags = attribute.flags & (OPTIONAL | TRANSITIVE);
+        if expected_flags(attribute.code).is_some_and(|expected| expected != flags) {
             // RFC 7606 section 3.c.
             self.fault(Treatment::TreatAsWithdraw, attribute.code, "its flags contradict its type");
         }
@@ -317,7 +315,7 @@ fn expected_flags(attribute: u8) -> Option<u8> {
 /// RFC 7606 section 7, and the documents that define later attributes, one by one.
 fn judge_value(attribute: u8, value: &[u8], context: UpdateContext) -> Option<(Treatment, &'static str)> {
     use Treatment::{AttributeDiscard as Discard, TreatAsWithdraw as Withdraw};
-    let multiple_of = |size: usize| !value.is_empty() && value.len().is_multiple_of(size);
+    let multiple_of = |size: usize| !value.is_empty() && value.len() % size == 0;
     let internal_only = |good: bool| {
         if context.external {
             Some((Discard, "it comes from an external peer"))
