@@ -35,6 +35,9 @@ pub mod table;
 mod told;
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use attributes::Attributes;
 pub use config::{GracefulRestartConfig, PeerConfig};
 pub use connection::{ConnId, Origin};

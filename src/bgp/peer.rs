@@ -21,8 +21,8 @@ use crate::time::Time;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A session that lasted this long makes earlier trouble forgotten.
 const LASTING: Duration = Duration::from_secs(60);
-/// The longest that the peer's own connections are refused after repeated errors.
-const REFUSE_CAP: Duration = Duration::from_secs(10);
+/// How long the peer's own connections are refused after repeated errors.
+const REFUSED_AFTER_ERRORS: Duration = Duration::from_secs(10);
 
 /// Connecting to the peer: Idle, Connect and Active of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -372,6 +372,11 @@ impl Peer {
             self.plain = false;
         }
         self.retry_after(setback);
+        let said = matches!(reason, Reason::Sent(_) | Reason::Received(_)) && setback != Setback::Collision;
+        if said && self.retry.failures() > 1 {
+            // DampPeerOscillations (RFC 4271 section 8.1.1): errors that come again and again.
+            self.refuse_until = Some(self.now + REFUSED_AFTER_ERRORS);
+        }
     }
 
     fn retry_after(&mut self, setback: Setback) {
@@ -380,10 +385,6 @@ impl Peer {
             return;
         }
         let wait = self.retry.after(setback);
-        if setback != Setback::Collision && self.retry.failures() > 1 {
-            // DampPeerOscillations (RFC 4271 section 8.1.1).
-            self.refuse_until = Some(self.now + wait.min(REFUSE_CAP));
-        }
         if self.connections.is_empty() && self.dial == Dial::Off && !self.cfg.passive {
             self.dial = Dial::Waiting { at: self.now + wait, refused: setback == Setback::Refused };
         }

@@ -158,6 +158,19 @@ fn roles_that_match() {
     assert_eq!(good, expected);
 }
 
+/// RFC 9234 section 4.2: several roles are one if they are equal, and else a mismatch; so is an unassigned value.
+#[test]
+fn several_roles() {
+    let role = |octets: &[u8]| {
+        let mut capabilities = Capabilities::default();
+        capabilities.parse(octets).unwrap();
+        capabilities.role
+    };
+    assert_eq!(role(&[9, 1, 0, 9, 1, 0]), ReceivedRole::One(Role::Provider));
+    assert_eq!(role(&[9, 1, 0, 9, 1, 3]), ReceivedRole::Contradictory);
+    assert_eq!(role(&[9, 1, 5]), ReceivedRole::Contradictory);
+}
+
 const EXTERNAL: UpdateContext = UpdateContext { four_octet: true, external: true };
 const INTERNAL: UpdateContext = UpdateContext { four_octet: true, external: false };
 

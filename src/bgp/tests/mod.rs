@@ -1,0 +1,8 @@
+//! Tests of the speaker as a whole.
+
+mod fsm;
+mod leaving;
+mod rig;
+mod routes;
+mod simulation;
+mod view;
