@@ -2,6 +2,7 @@
 
 mod fsm;
 mod leaving;
+mod network;
 mod rig;
 mod routes;
 mod simulation;
