@@ -73,7 +73,7 @@ fn node_config(rng: &mut Rng, index: usize) -> PeerConfig {
     let id = RouterId(format!("192.0.2.{}", 1 + rng.below(200)).parse().unwrap());
     let (ours, theirs) = (Asn(64500 + index as u32), Asn(64501 - index as u32));
     let mut cfg = PeerConfig::new("sim", address(1 - index).parse().unwrap(), theirs, ours, id);
-    cfg.hold_time = SECOND * [3, 9, 30, 90][rng.below(4) as usize];
+    cfg.hold_time = SECOND * [3, 9, 30, 90, 90, 90][rng.below(6) as usize];
     cfg.next_hop_v6 = Some("2001:db8::1".parse().unwrap());
     cfg.send_hold_time = (rng.below(2) == 0).then_some(SECOND * 60);
     cfg.families = [Families::BOTH, Families::BOTH, Families::V4][rng.below(3) as usize];
@@ -412,7 +412,7 @@ impl Sim {
             let event = self.nodes[node].change_mind(&mut self.rng);
             self.event(node, event);
         }
-        self.run(self.now + SECOND * 1800);
+        self.run(self.now + SECOND * 700);
         // A KEEPALIVE may be on its way.
         for _ in 0..100 {
             self.run(self.now + Duration::from_millis(37));
@@ -458,9 +458,9 @@ fn simulate(seed: u64) -> usize {
 #[test]
 fn two_peers_and_every_kind_of_trouble() {
     let mut ups = 0;
-    for seed in 0..150 {
+    for seed in 0..100 {
         let outcome = std::panic::catch_unwind(|| simulate(seed));
         ups += outcome.unwrap_or_else(|_| panic!("seed {seed}"));
     }
-    assert!(ups > 750, "the trouble is too great, hardly a session came up: {ups}");
+    assert!(ups > 500, "the trouble is too great, hardly a session came up: {ups}");
 }
