@@ -38,7 +38,8 @@ pub const TRANSITIVE: u8 = 0x40;
 /// Attribute flag: the length has two octets.
 pub const EXTENDED_LENGTH: u8 = 0x10;
 
-const AS_SEQUENCE: u8 = 2;
+/// The one type of AS_PATH segment that is still in use (RFC 9774).
+pub(crate) const AS_SEQUENCE: u8 = 2;
 
 /// What a session makes of every announcement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,7 +156,10 @@ pub struct RawAttributes<'a>(pub &'a [u8]);
 
 /// A path attribute is longer than what is left of the attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Overrun;
+pub struct Overrun {
+    /// Its type code, if that much is there.
+    pub code: Option<u8>,
+}
 
 impl<'a> Iterator for RawAttributes<'a> {
     type Item = Result<RawAttribute<'a>, Overrun>;
@@ -166,7 +170,9 @@ impl<'a> Iterator for RawAttributes<'a> {
         }
         let all = std::mem::take(&mut self.0);
         let mut reader = Reader(all);
-        let Some(attribute) = read_attribute(&mut reader) else { return Some(Err(Overrun)) };
+        let Some(attribute) = read_attribute(&mut reader) else {
+            return Some(Err(Overrun { code: all.get(1).copied() }));
+        };
         self.0 = reader.0;
         let octets = all.get(..all.len() - reader.0.len()).unwrap_or(all);
         Some(Ok(RawAttribute { octets, ..attribute }))

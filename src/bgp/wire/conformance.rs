@@ -235,6 +235,8 @@ fn update_errors_that_reset_the_session() {
         ),
         ("MP_REACH too short", with(&[0x80, 14, 2, 0, 2]), Cause::OPTIONAL_ATTRIBUTE, vec![]),
         ("MP_UNREACH too short", with(&[0x80, 15, 2, 0, 2]), Cause::OPTIONAL_ATTRIBUTE, vec![]),
+        ("3.j MP_REACH overruns", with(&[0x80, 14, 99, 0, 2]), Cause::OPTIONAL_ATTRIBUTE, vec![]),
+        ("3.j MP_UNREACH overruns", with(&[0x80, 15, 9, 0, 2, 1]), Cause::OPTIONAL_ATTRIBUTE, vec![]),
         // RFC 7606 section 5.2: no prefix that could be treated as withdrawn.
         ("error and no prefix", update(&[], &[0x40, 1, 1, 9], &[]), Cause::MALFORMED_ATTRIBUTE_LIST, vec![]),
     ];
@@ -249,7 +251,7 @@ fn update_errors_that_the_session_survives() {
     use Treatment::{AttributeDiscard as Discard, DisableFamily, TreatAsWithdraw as Withdraw};
     let bad_v6 = [&[0x80, 14, 22, 0, 2, 1, 16][..], V6_HOP, &[0, 129]].concat();
     let short_hop = [0x80, 14, 9, 0, 2, 1, 4, 192, 0, 2, 1, 0];
-    let cases: [(&str, Vec<u8>, u8, Treatment); 27] = [
+    let cases: [(&str, Vec<u8>, u8, Treatment); 29] = [
         ("3.c flags", with(&[0xc0, 4, 4, 0, 0, 0, 1]), 4, Withdraw),
         ("3.d no ORIGIN", update(&[], &[AS_PATH, NEXT_HOP].concat(), NET), 1, Withdraw),
         ("3.d no AS_PATH", update(&[], &[ORIGIN, NEXT_HOP].concat(), NET), 2, Withdraw),
@@ -282,6 +284,13 @@ fn update_errors_that_the_session_survives() {
             2,
             Withdraw,
         ),
+        (
+            "RFC 7607",
+            update(&[], &[ORIGIN, &[0x40, 2, 6, 2, 1, 0, 0, 0, 0], NEXT_HOP].concat(), NET),
+            2,
+            Withdraw,
+        ),
+        ("RFC 7607", with(&[0xc0, 7, 8, 0, 0, 0, 0, 192, 0, 2, 1]), 7, Discard),
         ("7.3 NEXT_HOP", update(&[], &[ORIGIN, AS_PATH, &[0x40, 3, 3, 1, 2, 3]].concat(), NET), 3, Withdraw),
         ("7.4 MED", with(&[0x80, 4, 3, 0, 0, 0]), 4, Withdraw),
         ("7.5 LOCAL_PREF from outside", with(&[0x40, 5, 4, 0, 0, 0, 1]), 5, Discard),

@@ -1,6 +1,6 @@
 //! UPDATE as received: parsed in place, judged by RFC 7606, so that the caller can count and drop it.
 
-use super::attribute::{OPTIONAL, Overrun, RawAttribute, RawAttributes, TRANSITIVE, code};
+use super::attribute::{AS_SEQUENCE, OPTIONAL, Overrun, RawAttribute, RawAttributes, TRANSITIVE, code};
 use super::notification::{Cause, Notification};
 use super::{Reader, unicast_family};
 use crate::bgp::prefix_set::prefix_of;
@@ -188,11 +188,19 @@ impl<'a> Judge<'a> {
     }
 
     fn attribute(&mut self, attribute: Result<RawAttribute<'a>, Overrun>) -> Result<(), Notification> {
-        let Ok(attribute) = attribute else {
+        let attribute = match attribute {
+            Ok(attribute) => attribute,
+            // RFC 7606 section 3.j: prefixes that cannot be read cannot be taken as withdrawn.
+            Err(Overrun { code: Some(code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) }) => {
+                return Err(optional_attribute_error());
+            }
             // RFC 7606 section 4.
-            self.more_than_unreach = true;
-            self.fault(Treatment::TreatAsWithdraw, 0, "an attribute is longer than the rest of the message");
-            return Ok(());
+            Err(Overrun { .. }) => {
+                self.more_than_unreach = true;
+                let why = "an attribute is longer than the rest of the message";
+                self.fault(Treatment::TreatAsWithdraw, 0, why);
+                return Ok(());
+            }
         };
         self.more_than_unreach |= attribute.code != code::MP_UNREACH_NLRI;
         let multiprotocol = matches!(attribute.code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI);
@@ -330,7 +338,7 @@ fn judge_value(attribute: u8, value: &[u8], context: UpdateContext) -> Option<(T
         code::LOCAL_PREF | code::ORIGINATOR_ID => internal_only(value.len() == 4),
         code::CLUSTER_LIST => internal_only(multiple_of(4)),
         code::ATOMIC_AGGREGATE => length(value.is_empty(), Discard),
-        code::AGGREGATOR => length(value.len() == if context.four_octet { 8 } else { 6 }, Discard),
+        code::AGGREGATOR => length(is_aggregator(value, if context.four_octet { 4 } else { 2 }), Discard),
         code::COMMUNITIES => length(multiple_of(4), Withdraw),
         code::EXTENDED_COMMUNITIES => length(multiple_of(8), Withdraw),
         code::IPV6_EXTENDED_COMMUNITIES => length(multiple_of(20), Withdraw),
@@ -341,7 +349,7 @@ fn judge_value(attribute: u8, value: &[u8], context: UpdateContext) -> Option<(T
             Some((Discard, "it comes from a peer with four-octet AS numbers"))
         }
         code::AS4_PATH => length(is_path(value, 4), Discard),
-        code::AS4_AGGREGATOR => length(value.len() == 8, Discard),
+        code::AS4_AGGREGATOR => length(is_aggregator(value, 4), Discard),
         // RFC 9234 section 5.
         code::ONLY_TO_CUSTOMER => length(value.len() == 4, Withdraw),
         _ => None,
@@ -352,14 +360,25 @@ fn length(good: bool, treatment: Treatment) -> Option<(Treatment, &'static str)>
     if good { None } else { Some((treatment, "its length or contents are impossible")) }
 }
 
-/// RFC 7606 section 7.2: known segment types (RFC 5065's are not for external peers), none empty, none too long.
+/// RFC 7606 section 7.2: no empty segment, none too long; RFC 9774 section 3: AS_SEQUENCE alone; RFC 7607 section 2:
+/// no AS 0.
 fn is_path(value: &[u8], asn_octets: usize) -> bool {
     let mut reader = Reader(value);
     while !reader.is_empty() {
-        let (Some(1 | 2), Some(count @ 1..)) = (reader.u8(), reader.u8()) else { return false };
-        if reader.take(usize::from(count) * asn_octets).is_none() {
+        let (Some(AS_SEQUENCE), Some(count @ 1..)) = (reader.u8(), reader.u8()) else { return false };
+        let Some(numbers) = reader.take(usize::from(count) * asn_octets) else { return false };
+        if numbers.chunks(asn_octets).any(is_zero) {
             return false;
         }
     }
     true
+}
+
+fn is_zero(asn: &[u8]) -> bool {
+    asn.iter().all(|octet| *octet == 0)
+}
+
+/// RFC 7606 section 7.7, RFC 6793 section 6, RFC 7607 section 2: an AS number, not 0, and an address.
+fn is_aggregator(value: &[u8], asn_octets: usize) -> bool {
+    value.len() == asn_octets + 4 && value.get(..asn_octets).is_some_and(|asn| !is_zero(asn))
 }
