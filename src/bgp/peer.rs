@@ -131,6 +131,10 @@ impl Peer {
                 self.emit_close(conn, Vec::new());
                 self.connect_failed(conn, "connecting: no answer".to_owned());
             }
+            // Nearly there by another way: look again a little later.
+            Dial::Waiting { at, refused } if at <= now && self.is_confirming() => {
+                self.dial = Dial::Waiting { at: now + self.retry.after(Setback::Collision), refused };
+            }
             Dial::Waiting { at, .. } if at <= now => {
                 let conn = ConnId { origin: Origin::Outgoing, serial: self.next_serial };
                 self.next_serial += 1;
@@ -245,9 +249,7 @@ impl Peer {
         if let Some(stale) = stale.map(|connection| connection.id) {
             self.close(stale, Reason::Sent(Notification::new(Cause::CONNECTION_COLLISION)));
         }
-        if matches!(self.dial, Dial::Waiting { .. }) {
-            self.dial = Dial::Off;
-        }
+        // Our own tries go on: this connection may be dead at its other end, and section 6.8 tells which of two to keep.
         self.begin(id, local);
     }
 
@@ -379,13 +381,18 @@ impl Peer {
         }
     }
 
+    fn is_confirming(&self) -> bool {
+        self.connections.iter().any(|connection| matches!(connection.state, State::OpenConfirm(_)))
+    }
+
     fn retry_after(&mut self, setback: Setback) {
         let established = self.connections.iter_mut().any(|connection| connection.established().is_some());
         if self.duty.ends() || established {
             return;
         }
         let wait = self.retry.after(setback);
-        if self.connections.is_empty() && self.dial == Dial::Off && !self.cfg.passive {
+        let trying = self.connections.iter().any(|connection| connection.id.origin == Origin::Outgoing);
+        if !trying && self.dial == Dial::Off && !self.cfg.passive {
             self.dial = Dial::Waiting { at: self.now + wait, refused: setback == Setback::Refused };
         }
     }

@@ -491,6 +491,25 @@ fn connecting_is_bounded() {
     );
 }
 
+/// A connection of the peer's that never says anything does not keep us from trying ourselves.
+#[test]
+fn a_dead_incoming_connection_is_no_obstacle() {
+    let mut rig = Rig::new(config());
+    let (dead, _) = rig.accept();
+    let conn = rig.connect();
+    rig.establish(conn, &isp_open());
+    assert_eq!(rig.peer.state(), PeerState::Established);
+    let passed = rig.pass(SECOND * 241);
+    let effect = closes(dead, Cause::HOLD_TIMER_EXPIRED, &[]);
+    assert!(passed.iter().any(|(_, closed)| *closed == effect));
+    // While the peer's connection is nearly up, ours waits.
+    let mut rig = Rig::new(config());
+    let (theirs, _) = rig.accept();
+    rig.send_open(theirs, &isp_open());
+    let passed = rig.pass(SECOND * 20);
+    assert!(passed.iter().all(|(_, effect)| !matches!(effect, PeerEffect::Connect { .. })), "{passed:?}");
+}
+
 /// RFC 5492 section 3: a peer that knows no optional parameters is tried again without.
 #[test]
 fn a_peer_that_refuses_capabilities() {
