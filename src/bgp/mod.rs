@@ -6,6 +6,22 @@
 //! - [`connection`]: OPEN to Established on one TCP connection; [`Peer`]: dialling, collisions, stop, status;
 //! - [`wire`]: messages as octets.
 //!
+//! # Driving a peer
+//!
+//! Four methods: [`Peer::handle_event`], [`Peer::handle_timeout`] when [`Peer::poll_timeout`] says so, and after each
+//! of them [`Peer::poll_effect`] until it is empty. UPDATEs are no effects: [`PeerEffect::Transmit`] says once that there
+//! are octets, and whoever owns the socket fetches them with [`Peer::poll_transmit`] whenever the socket can take
+//! more, until it gives none. So back-pressure is TCP's own, nothing is queued, and what is written is always the newest
+//! state. [`PeerEvent::Written`] and [`PeerEvent::Acked`] carry the octets of a connection so far; the first also keeps
+//! SendHoldTimer (RFC 9687) from expiring, so it has to be told.
+//!
+//! # What is encoded when
+//!
+//! Prefixes when a [`PrefixSet`] is made, which is when the configuration is read; overlaps between announcements when
+//! a [`Table`] is made of the sets, at the same time. A change of state then costs one decision for each announcement
+//! and some hundred nanoseconds for attributes; everything else is copying. A session remembers what it told as a few
+//! runs, and not for each prefix.
+//!
 //! # Why a codec of its own
 //!
 //! Two things decided it. Prefixes encoded once, when the configuration is read, are only copied when the primary dies; the crates

@@ -172,6 +172,17 @@ impl NlriBlock {
         prefix_of(family, self.entry(index))
     }
 
+    /// True if all entries of one block lie before all of the other: a cheap no to "do they overlap?".
+    pub(crate) fn is_apart_from(&self, other: &NlriBlock) -> bool {
+        let ends = |block: &NlriBlock| block.len.checked_sub(1);
+        match (ends(self), ends(other)) {
+            (Some(last), Some(others_last)) => {
+                self.entry(last) < other.entry(0) || other.entry(others_last) < self.entry(0)
+            }
+            _ => true,
+        }
+    }
+
     /// Those in both blocks.
     pub(crate) fn intersection(&self, other: &NlriBlock) -> NlriBlock {
         let (small, large) = if self.len <= other.len { (self, other) } else { (other, self) };

@@ -96,6 +96,9 @@ fn insert(
             pieces[index].members.push(announcement);
             return;
         }
+        if block.is_apart_from(&rest) {
+            continue;
+        }
         let common = block.intersection(&rest);
         if common.is_empty() {
             continue;
