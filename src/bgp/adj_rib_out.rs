@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::family::{FAMILIES, PerFamily};
+use super::piece::{Piece, migrate};
 use super::prefix_set::NlriBlock;
 use super::table::{Table, Wanted};
-use super::told::{Route, Told};
+use super::told::Route;
 use super::wire::attribute::{NextHop, PathParameters};
 use super::wire::pack::{EncodedAttributes, FamilyEncoding, Packer, put_end_of_rib};
 use super::wire::refresh::{RefreshKind, RouteRefresh};
@@ -41,15 +42,6 @@ pub enum Manner {
     GracefulShutdown,
     /// Everything withdrawn.
     Withdrawn,
-}
-
-/// A piece of the table, what is wanted of it and what the peer was told.
-#[derive(Debug)]
-struct Piece {
-    family: Family,
-    block: Arc<NlriBlock>,
-    wanted: Option<Route>,
-    told: Told,
 }
 
 /// Where a family is on its way through the initial table and refreshes.
@@ -343,16 +335,6 @@ enum Marker {
     BeginRefresh,
 }
 
-impl Piece {
-    fn to_withdraw(&self) -> Option<(usize, usize)> {
-        if self.wanted.is_some() { None } else { self.told.last_told() }
-    }
-
-    fn to_announce(&self) -> Option<(usize, usize)> {
-        self.wanted.as_ref().and_then(|route| self.told.last_other_than(route))
-    }
-}
-
 /// Copies as many of the last entries of `from..to` as fit; the index of the first copied, `None` if not one fits.
 fn copy(out: &mut Vec<u8>, block: &NlriBlock, from: usize, to: usize, room: &mut usize) -> Option<usize> {
     let start = block.fit(from, to, *room);
@@ -360,55 +342,4 @@ fn copy(out: &mut Vec<u8>, block: &NlriBlock, from: usize, to: usize, room: &mut
     *room -= octets.len();
     out.extend_from_slice(octets);
     (start < to).then_some(start)
-}
-
-/// Carries what the peer was told over to a new table. What the new one lacks is kept behind its pieces, to be
-/// withdrawn.
-fn migrate(old: Vec<Piece>, table: &Table) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = table
-        .pieces
-        .iter()
-        .map(|piece| Piece {
-            family: piece.family,
-            block: Arc::clone(&piece.block),
-            wanted: None,
-            told: Told::nothing(piece.block.len()),
-        })
-        .collect();
-    let mut leftovers = Vec::new();
-    for before in old.into_iter().filter(|piece| !piece.told.is_nothing()) {
-        let same = |piece: &&mut Piece| {
-            piece.family == before.family
-                && (Arc::ptr_eq(&piece.block, &before.block) || piece.block == before.block)
-        };
-        match pieces.iter_mut().find(same) {
-            Some(piece) => piece.told = before.told,
-            None => leftovers.extend(scatter(&before, &mut pieces)),
-        }
-    }
-    pieces.append(&mut leftovers);
-    pieces
-}
-
-/// Hands what was told of an old piece to the new pieces that hold its prefixes; gives back what none holds.
-fn scatter(before: &Piece, pieces: &mut [Piece]) -> Option<Piece> {
-    let mut orphans = Vec::new();
-    let family = before.family;
-    for (from, to, route, repeat) in before.told.runs() {
-        for entry in (from..to).map(|index| before.block.entry(index)) {
-            let home = pieces
-                .iter_mut()
-                .filter(|piece| piece.family == family)
-                .find_map(|piece| piece.block.find(entry).map(|index| (piece, index)));
-            match home {
-                Some((piece, index)) => piece.told.adopt(index, route, repeat),
-                None => orphans.push((entry, route.clone())),
-            }
-        }
-    }
-    let route = orphans.first().map(|(_, route)| route.clone())?;
-    let block = NlriBlock::from_entries(orphans.iter().map(|(entry, _)| *entry));
-    let mut told = Told::nothing(block.len());
-    told.set(0, block.len(), Some(route));
-    Some(Piece { family, block: Arc::new(block), wanted: None, told })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::config::PeerConfig;
 use super::connection::{ConnId, Connection, Context, Origin, Reason, State, Step};
 use super::counters::Counters;
-use super::drain::{Drain, Duty};
+use super::drain::Duty;
 use super::event::{PeerEffect, PeerEvent};
 use super::family::Families;
 use super::negotiate::{Negotiated, Restart, our_open};
@@ -39,14 +39,14 @@ pub(crate) enum Dial {
 #[derive(Debug)]
 pub struct Peer {
     pub(crate) cfg: PeerConfig,
-    now: Time,
+    pub(super) now: Time,
     pub(crate) duty: Duty,
     pub(crate) dial: Dial,
     pub(crate) connections: Vec<Connection>,
     pub(crate) retry: Retry,
     pub(crate) counters: Counters,
     pub(crate) last_error: Option<String>,
-    effects: VecDeque<PeerEffect>,
+    pub(super) effects: VecDeque<PeerEffect>,
     wanted: Wanted,
     init_over: bool,
     restart: Restart,
@@ -190,11 +190,11 @@ impl Peer {
         }
     }
 
-    pub(crate) fn for_established(&mut self, act: impl FnMut(&mut super::connection::Established)) {
+    pub(crate) fn for_established(&mut self, act: impl FnMut(&mut super::session::Established)) {
         self.connections.iter_mut().filter_map(Connection::established).for_each(act);
     }
 
-    fn emit_close(&mut self, conn: ConnId, last_words: Vec<u8>) {
+    pub(super) fn emit_close(&mut self, conn: ConnId, last_words: Vec<u8>) {
         self.effects.push_back(PeerEffect::Close { conn, last_words });
     }
 
@@ -425,15 +425,6 @@ impl Peer {
         self.wanted = wanted;
     }
 
-    /// RFC 9384: Cease with its own subcode.
-    fn bfd_down(&mut self) {
-        let up = self.connections.iter().filter(|c| !matches!(c.state, State::OpenSent { .. }));
-        let ids: Vec<ConnId> = up.map(|connection| connection.id).collect();
-        for id in ids {
-            self.close(id, Reason::Sent(Notification::new(Cause::BFD_DOWN)));
-        }
-    }
-
     /// What follows every event: the drain's next step, news for sockets.
     fn settle(&mut self) {
         self.drain();
@@ -445,24 +436,6 @@ impl Peer {
         }
     }
 
-    fn drain(&mut self) {
-        let manner = self.duty.manner(self.now);
-        self.for_established(|up| up.rib.set_manner(manner));
-        let quiet = self.connections.iter_mut().all(|connection| {
-            let told = connection.established().is_none_or(|up| up.rib.is_settled());
-            told && connection.output.written() == connection.output.queued() && !connection.has_output()
-        });
-        let gone = self.connections.is_empty();
-        let Some(cause) = self.duty.finished(self.now, quiet, gone) else { return };
-        for id in self.connection_ids() {
-            let hard = self.connection(id).is_some_and(|c| c.negotiated().is_some_and(|n| n.hard_reset));
-            let notification =
-                if hard && flushes(cause.cause) { cause.clone().into_hard_reset() } else { cause.clone() };
-            self.close(id, Reason::Sent(notification));
-        }
-        self.stopped();
-    }
-
     pub(crate) fn connection_ids(&self) -> Vec<ConnId> {
         self.connections.iter().map(|connection| connection.id).collect()
     }
@@ -470,58 +443,6 @@ impl Peer {
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
         self.connections.iter().find(|connection| connection.id == id)
     }
-
-    fn stopped(&mut self) {
-        self.duty = Duty::Stopped;
-        self.effects.push_back(PeerEffect::Stopped);
-    }
-
-    fn maintain(&mut self, moment: Duration) {
-        if matches!(self.duty, Duty::Run) {
-            self.duty = Duty::Maintenance(Drain::begin(moment, self.now));
-        }
-    }
-
-    fn stop(&mut self, moment: Duration, cause: super::event::StopCause, message: &str) {
-        if self.duty.ends() {
-            return;
-        }
-        self.cancel_dial();
-        let up = self.connections.iter_mut().any(|connection| connection.established().is_some());
-        let drain = match &self.duty {
-            // Already drained, or on its way.
-            Duty::Maintenance(drain) => *drain,
-            _ if up => Drain::begin(moment, self.now),
-            _ => Drain::Withdrawn { since: self.now },
-        };
-        self.duty = Duty::Stopping { drain, last_words: super::drain::last_words(cause, message) };
-    }
-
-    fn cancel_dial(&mut self) {
-        if let Dial::Connecting { conn, .. } = std::mem::replace(&mut self.dial, Dial::Off) {
-            self.emit_close(conn, Vec::new());
-        }
-    }
-
-    fn hand_over(&mut self) {
-        if self.duty == Duty::Stopped {
-            return;
-        }
-        self.cancel_dial();
-        self.duty = Duty::Stopped;
-        for id in self.connection_ids() {
-            let kept =
-                self.connection(id).is_some_and(|c| c.negotiated().is_some_and(|n| n.graceful_restart));
-            let cease = Reason::Sent(Notification::new(Cause::ADMIN_SHUTDOWN));
-            self.close(id, if kept { Reason::Handover } else { cease });
-        }
-        self.stopped();
-    }
-}
-
-/// RFC 8538 section 4: what should not leave routes behind is sent as Hard Reset.
-fn flushes(cause: Cause) -> bool {
-    matches!(cause, Cause::ADMIN_SHUTDOWN | Cause::PEER_DECONFIGURED)
 }
 
 /// How a connection's end bears on the next try.
