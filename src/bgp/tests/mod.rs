@@ -1,6 +1,7 @@
 //! Tests of the speaker as a whole.
 
 mod fsm;
+mod garbage;
 mod leaving;
 mod network;
 mod rig;

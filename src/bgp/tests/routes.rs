@@ -297,3 +297,26 @@ fn what_the_peer_sends() {
         (2000, 4000, 1000)
     );
 }
+
+/// A reload that puts a new prefix between each two old ones makes the worst of runs: still only what changed is
+/// sent, and in time.
+#[test]
+fn a_reload_that_interleaves() {
+    let (mut rig, conn) = Rig::up(config());
+    let mut view = View::new();
+    let all = many(100_000);
+    let even: PrefixSet = all.iter().step_by(2).collect();
+    let want = |set: &PrefixSet, value| Wanted {
+        table: Arc::new(Table::new(std::slice::from_ref(set))),
+        claims: vec![Claim::Master(med(value))],
+    };
+    rig.want(want(&even, 1), 1);
+    assert_eq!(prefixes(&read(&mut rig, conn, &mut view)), (50_000, 0));
+    rig.want(want(&all, 1), 2);
+    assert_eq!(prefixes(&read(&mut rig, conn, &mut view)), (50_000, 0));
+    rig.want(want(&even, 1), 3);
+    assert_eq!(prefixes(&read(&mut rig, conn, &mut view)), (0, 50_000));
+    rig.want(want(&many(10), 1), 4);
+    assert_eq!(prefixes(&read(&mut rig, conn, &mut view)), (5, 49_995));
+    assert_eq!(view.routes.len(), 10);
+}
