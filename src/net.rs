@@ -139,7 +139,11 @@ impl FromStr for Prefix {
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let net: IpNet = text.parse().map_err(|_| PrefixError::Syntax(text.to_owned()))?;
         let meant = Prefix(net.trunc());
-        if meant.0 == net { Ok(meant) } else { Err(PrefixError::HostBits { given: text.to_owned(), meant }) }
+        if meant.0 == net {
+            Ok(meant)
+        } else {
+            Err(PrefixError::HostBits { given: text.to_owned(), meant })
+        }
     }
 }
 
