@@ -1,6 +1,7 @@
 //! announcerd: a health-gated route announcer.
 
 pub mod announcer;
+pub mod bgp;
 pub mod config;
 pub mod ctl;
 pub mod demo;

@@ -371,7 +371,10 @@ impl Instance {
         let reason = match (at_once, self.failback_asked) {
             (true, _) => reason,
             (false, true) => format!("the operator handed back; {reason}"),
-            (false, false) => format!("{reason} for {}", humantime::format_duration(now.since(since))),
+            (false, false) => format!(
+                "{reason} for {}",
+                humantime::format_duration(Duration::from_secs(now.since(since).as_secs()))
+            ),
         };
         self.last_failback = Some(now);
         Some(self.back_up(reason, None, true, now))

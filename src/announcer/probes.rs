@@ -151,13 +151,9 @@ impl Announcer {
 
     /// What was counted against this check does not count.
     pub(super) fn distrust(&mut self, id: CheckId, now: Time) {
-        let Some(check) = self.checks.get_mut(&id).filter(|c| c.verdict() == Verdict::Down && !c.is_link())
-        else {
-            return;
-        };
-        let before = check.verdict();
-        if check.forget("what it seemed while this node was cut off does not count", now) {
-            self.report_verdict(id, before);
+        let is_down = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_link());
+        if is_down && self.forget_check(id, "what it seemed while this node was cut off does not count", now)
+        {
             self.reconsider(id, true, now);
         }
     }
@@ -260,28 +256,37 @@ impl Announcer {
         }
         // All of them first: nobody may decide by the half that has not been forgotten yet.
         let mut changed = Vec::new();
-        let mut again = Vec::new();
-        for (id, check) in self.checks.iter_mut().filter(|(_, c)| !c.is_link()) {
+        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_link()).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(check) = self.checks.get_mut(&id) else { continue };
             let stale = away > check.config.interval;
-            let before = check.verdict();
-            if stale && check.forget(&why, now) {
-                changed.push((*id, before));
+            if stale || under_way.iter().any(|(_, c)| *c == id) {
+                // One probe at once, in the place of the next: two at a time would count one trouble twice.
+                check.probe_soon(now);
+                let next = check.next_probe();
+                self.timers.set(Timer::Probe(id), next);
             }
-            if stale || under_way.iter().any(|(_, c)| c == id) {
-                again.push(*id);
+            if stale && self.forget_check(id, &why, now) {
+                changed.push(id);
             }
         }
-        for (id, before) in &changed {
-            self.report_verdict(*id, *before);
-        }
-        for (id, _) in changed {
+        for id in changed {
             self.reconsider(id, true, now);
         }
-        if self.stopping.is_none() {
-            for id in again {
-                self.send_probe(id, false, now);
-            }
+    }
+
+    /// What was counted for or against this check does not count any more. Returns true if its verdict changed.
+    fn forget_check(&mut self, id: CheckId, why: &str, now: Time) -> bool {
+        for member in self.members.values_mut() {
+            member.rows.ended(id);
         }
+        let Some(check) = self.checks.get_mut(&id) else { return false };
+        let before = check.verdict();
+        let changed = check.forget(why, now);
+        if changed {
+            self.report_verdict(id, before);
+        }
+        changed
     }
 }
 

@@ -83,6 +83,11 @@ impl Check {
         self.schedule.sent(now);
     }
 
+    /// The next probe is due at once.
+    pub fn probe_soon(&mut self, now: Time) {
+        self.schedule.hasten(now);
+    }
+
     /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time").
     pub fn lapses_at(&self) -> Option<Time> {
         (self.verdict() == Verdict::Unknown).then(|| self.since + self.config.fall_time())

@@ -57,6 +57,11 @@ impl Schedule {
         }
     }
 
+    /// The next is due at `now`, the later ones at intervals from it.
+    pub fn hasten(&mut self, now: Time) {
+        self.next = self.next.min(now);
+    }
+
     /// A new interval: for a reload.
     pub fn adjust(&mut self, now: Time, interval: Duration) {
         self.interval = interval;

@@ -1,0 +1,94 @@
+//! A peer that leaves: BFD, maintenance, stop, handover.
+
+use std::time::Duration;
+
+use super::connection::{ConnId, Reason, State};
+use super::drain::{Drain, Duty, last_words};
+use super::event::{PeerEffect, StopCause};
+use super::peer::{Dial, Peer};
+use super::wire::notification::{Cause, Notification};
+
+impl Peer {
+    /// RFC 9384: Cease with its own subcode.
+    pub(super) fn bfd_down(&mut self) {
+        let up = self.connections.iter().filter(|c| !matches!(c.state, State::OpenSent { .. }));
+        let ids: Vec<ConnId> = up.map(|connection| connection.id).collect();
+        for id in ids {
+            self.close(id, Reason::Sent(Notification::new(Cause::BFD_DOWN)));
+        }
+    }
+
+    /// Takes a drain's next step, if it is due.
+    pub(super) fn drain(&mut self) {
+        let manner = self.duty.manner(self.now);
+        self.for_established(|up| up.rib.set_manner(manner));
+        if !self.duty.ends() {
+            return;
+        }
+        let quiet = self.connections.iter_mut().all(|connection| {
+            let told = connection.established().is_none_or(|up| up.rib.is_settled());
+            told && connection.output.written() == connection.output.queued() && !connection.has_output()
+        });
+        let gone = self.connections.is_empty();
+        let Some(cause) = self.duty.finished(self.now, quiet, gone) else { return };
+        for id in self.connection_ids() {
+            let hard = self.connection(id).is_some_and(|c| c.negotiated().is_some_and(|n| n.hard_reset));
+            let notification =
+                if hard && flushes(cause.cause) { cause.clone().into_hard_reset() } else { cause.clone() };
+            self.close(id, Reason::Sent(notification));
+        }
+        self.stopped();
+    }
+
+    fn stopped(&mut self) {
+        self.duty = Duty::Stopped;
+        self.effects.push_back(PeerEffect::Stopped);
+    }
+
+    pub(super) fn maintain(&mut self, moment: Duration) {
+        if matches!(self.duty, Duty::Run) {
+            self.duty = Duty::Maintenance(Drain::begin(moment, self.now));
+        }
+    }
+
+    pub(super) fn stop(&mut self, moment: Duration, cause: StopCause, message: &str) {
+        if self.duty.ends() {
+            return;
+        }
+        self.cancel_dial();
+        let up = self.connections.iter_mut().any(|connection| connection.established().is_some());
+        let drain = match &self.duty {
+            // Already drained, or on its way.
+            Duty::Maintenance(drain) => *drain,
+            _ if up => Drain::begin(moment, self.now),
+            _ => Drain::Withdrawn { since: self.now },
+        };
+        self.duty = Duty::Stopping { drain, last_words: last_words(cause, message) };
+    }
+
+    fn cancel_dial(&mut self) {
+        if let Dial::Connecting { conn, .. } = std::mem::replace(&mut self.dial, Dial::Off) {
+            self.emit_close(conn, Vec::new());
+        }
+    }
+
+    pub(super) fn hand_over(&mut self) {
+        if self.duty == Duty::Stopped {
+            return;
+        }
+        self.cancel_dial();
+        self.duty = Duty::Stopped;
+        for id in self.connection_ids() {
+            let kept =
+                self.connection(id).is_some_and(|c| c.negotiated().is_some_and(|n| n.graceful_restart));
+            let cease = Reason::Sent(Notification::new(Cause::ADMIN_SHUTDOWN));
+            self.close(id, if kept { Reason::Handover } else { cease });
+        }
+        self.stopped();
+    }
+}
+
+/// RFC 8538 section 4: what should not leave routes behind is sent as Hard Reset.
+fn flushes(cause: Cause) -> bool {
+    matches!(cause, Cause::ADMIN_SHUTDOWN | Cause::PEER_DECONFIGURED)
+}
