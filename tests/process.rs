@@ -142,7 +142,7 @@ fn saves(path: &str) {
     loop {
         remembered.flaps += 1;
         memory.instances.insert("mainland".into(), remembered.clone());
-        state.save(&memory, None, &clock::wall());
+        state.save(&memory, &clock::wall());
         assert!(state.flush(LONG));
         println!("{}", remembered.flaps);
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{DumpId, ProbeId, RequestId, ScriptId};
+use super::event::{DumpId, PeerId, ProbeId, RequestId, ScriptId};
 use super::journal::Record;
 use super::memory::Memory;
-use crate::config::model::{Check, Name};
+use crate::bgp::event::PeerEffect;
+use crate::config::model::{Bgp, Check, Name};
 use crate::fib::object::Op;
 use crate::net::Prefix;
 
@@ -28,6 +29,17 @@ pub enum Effect {
     Kernel(Vec<Op>),
     /// Read links, routes and addresses, and answer with [`Event::Dump`](super::Event::Dump).
     Dump(DumpId),
+    /// These are the BGP peers from now on: listen for them, with their keys, and forget all others.
+    Peers(Vec<(PeerId, Arc<Bgp>)>),
+    /// A BGP peer's connections: `Connect`, `Close` or `Transmit`, nothing else. `Transmit`: there are octets, fetch
+    /// them with [`Announcer::transmit`](super::Announcer::transmit) whenever the socket can take more, until it gives
+    /// none.
+    Bgp {
+        /// Which peer.
+        peer: PeerId,
+        /// What to do.
+        effect: PeerEffect,
+    },
     /// Start a script.
     RunScript(ScriptRun),
     /// Kill a script's whole process group.

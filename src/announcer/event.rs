@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bgp::event::PeerEvent;
 use crate::config::model::{Config, Name};
 use crate::fib::object::{LinkState, Object, OpError, OpId};
 
@@ -22,6 +23,10 @@ pub struct RequestId(pub u64);
 /// Ties a dump to the demand for it; given by the core, rising.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DumpId(pub u64);
+
+/// The number of a BGP peer at run time; never used twice, so that news of a peer that is no more are dropped.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId(pub u32);
 
 /// Something happened in the world.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,6 +53,13 @@ pub enum Event {
     KernelChanged,
     /// The kernel's answers to operations, in the order in which it gave them.
     Ops(Vec<(OpId, Result<(), OpError>)>),
+    /// News of a BGP peer's connections.
+    Bgp {
+        /// Which peer.
+        peer: PeerId,
+        /// What happened. Of the transport only: `TransportConnected` to `Closed`.
+        event: PeerEvent,
+    },
     /// A script ended.
     Script {
         /// Of [`Effect::RunScript`](super::Effect::RunScript).

@@ -144,6 +144,7 @@ impl Announcer {
             Event::Dump { id, result } => self.on_dump(id, result, now),
             Event::KernelChanged => self.want_dump(now),
             Event::Ops(results) => self.on_ops(results, now),
+            Event::Bgp { .. } => {}
             Event::Script { id, end } => self.on_script(id, &end, now),
             Event::Command { id, command } => self.on_command(id, command, now),
             Event::Reload(config) => self.on_reload(*config, now),

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use super::duration::show;
 use super::model::{
-    Address, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node, Notify, OnStop, Origin,
-    Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Tcp, When,
+    Address, BgpSession, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node, Notify, OnStop,
+    Origin, Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Tcp, When,
 };
 use crate::net::Prefix;
 
@@ -78,6 +78,7 @@ pub(super) fn check(check: &Check) -> Vec<Fact> {
         Probe::Tcp(tcp) => self::tcp(tcp),
         Probe::Exec(Exec { command, invert }) => vec![words("command", command), fact("invert", invert)],
         Probe::Link(Link { device }) => vec![fact("device", device)],
+        Probe::Bgp(BgpSession { peer }) => vec![fact("peer", peer)],
         Probe::File(File { path, max_age }) => {
             vec![fact("path", path.display()), maybe("max_age", max_age.map(show))]
         }
@@ -159,6 +160,7 @@ pub(super) fn instance(instance: &Instance) -> Vec<Fact> {
         notify: scripts,
         routes: _,
         addresses: _,
+        announces: _,
     } = instance;
     let failback = match failback {
         Failback::Auto => "auto",

@@ -287,6 +287,7 @@ impl ReadInstance {
             notify: self.rest.notify,
             routes: self.routes.into_iter().map(|read| read.route).collect(),
             addresses: self.addresses.into_iter().map(|read| read.address).collect(),
+            announces: Vec::new(),
         })
     }
 }

@@ -94,7 +94,7 @@ fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Optio
     guards::guard(report, &node, &checks, &instances);
     let checks = checks.into_iter().map(|c| c.check.map(Arc::new)).collect::<Option<_>>()?;
     let instances = instances.into_iter().map(|i| i.into_instance().map(Arc::new)).collect::<Option<_>>()?;
-    Some(Config { node, checks, instances })
+    Some(Config { node, checks, instances, bgp: Vec::new() })
 }
 
 /// Reads a configuration from a file.

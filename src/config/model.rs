@@ -2,6 +2,7 @@
 //!
 //! Made by [`super::load`] only. The core and the edges read nothing else.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use crate::bgp::Attributes;
+use crate::bgp::config::PeerConfig;
+use crate::bgp::prefix_set::PrefixSet;
 use crate::net::{Prefix, RouterId};
 
 /// The name of a `[[check]]` or an `[[instance]]`: unique among its kind.
@@ -23,12 +27,19 @@ pub struct Config {
     pub checks: Vec<Arc<Check>>,
     /// `[[instance]]`, in the order of the file.
     pub instances: Vec<Arc<Instance>>,
+    /// `[[bgp]]`, in the order of the file.
+    pub bgp: Vec<Arc<Bgp>>,
 }
 
 impl Config {
     /// The check of that name.
     pub fn check(&self, name: &str) -> Option<&Arc<Check>> {
         self.checks.iter().find(|c| &*c.name == name)
+    }
+
+    /// The BGP peer of that name.
+    pub fn bgp(&self, name: &str) -> Option<&Arc<Bgp>> {
+        self.bgp.iter().find(|b| b.session.name == name)
     }
 
     /// The instance of that name.
@@ -120,6 +131,8 @@ pub enum Probe {
     Link(Link),
     /// `type = "file"`.
     File(File),
+    /// `type = "bgp"`.
+    Bgp(BgpSession),
 }
 
 impl Probe {
@@ -132,6 +145,7 @@ impl Probe {
             Probe::Exec(_) => "exec",
             Probe::Link(_) => "link",
             Probe::File(_) => "file",
+            Probe::Bgp(_) => "bgp",
         }
     }
 }
@@ -247,6 +261,45 @@ pub struct File {
     pub max_age: Option<Duration>,
 }
 
+/// A BGP session of ours: up while it is Established.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BgpSession {
+    /// `peer`: the name of a `[[bgp]]`.
+    pub peer: Name,
+}
+
+/// `[[bgp]]`: a peer that we announce to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bgp {
+    /// The session.
+    pub session: PeerConfig,
+    /// `password_file`: the key of TCP MD5 (RFC 2385).
+    pub password: Option<Secret>,
+}
+
+/// A key that no log and no status shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// `[[instance.announce]]`: what BGP peers are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announce {
+    /// `prefixes`, or what is in `prefixes_file`.
+    pub prefixes: PrefixSet,
+    /// `peers`: names of `[[bgp]]`. Default: every one, in the order of the file.
+    pub peers: Vec<Name>,
+    /// `master`: attributes in MASTER.
+    pub master: Arc<Attributes>,
+    /// `backup`: worse attributes in BACKUP; None: nothing is announced then.
+    pub backup: Option<Arc<Attributes>>,
+}
+
 /// `[[instance]]`: one thing that is announced or not, and the reasons.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Instance {
@@ -274,6 +327,8 @@ pub struct Instance {
     pub routes: Vec<Route>,
     /// `[[instance.address]]`.
     pub addresses: Vec<Address>,
+    /// `[[instance.announce]]`.
+    pub announces: Vec<Announce>,
 }
 
 /// How many of a list of checks.

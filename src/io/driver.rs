@@ -201,6 +201,7 @@ impl Driver {
                 Effect::CancelProbe(id) => self.probes.cancel(id),
                 Effect::RunScript(run) => self.scripts.start(run),
                 Effect::KillScript(id) => self.scripts.kill(id),
+                Effect::Peers(_) | Effect::Bgp { .. } => {}
                 Effect::Dump(id) => self.netlink.dump(id),
                 Effect::Reply { id, answer } => self.control.reply(id, answer),
                 Effect::Journal(record) => self.journal(&record),

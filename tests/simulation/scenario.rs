@@ -97,6 +97,7 @@ pub fn config(rng: &mut Rng) -> Config {
             scope: Scope::Global,
             when: When::Master,
         }],
+        announces: Vec::new(),
     };
     Config {
         node: Node {
@@ -111,6 +112,7 @@ pub fn config(rng: &mut Rng) -> Config {
         },
         checks,
         instances: vec![Arc::new(instance)],
+        bgp: Vec::new(),
     }
 }
 

@@ -220,7 +220,11 @@ impl World {
             }
             match effect {
                 Effect::Probe { id, check, .. } => self.probe(id, &check),
-                Effect::CancelProbe(_) | Effect::Log(_) | Effect::Reply { .. } => {}
+                Effect::Peers(_)
+                | Effect::Bgp { .. }
+                | Effect::CancelProbe(_)
+                | Effect::Log(_)
+                | Effect::Reply { .. } => {}
                 Effect::Kernel(ops) => self.operate(ops),
                 Effect::Dump(id) => {
                     let takes = self.rng.between(Duration::from_millis(1), Duration::from_millis(50));

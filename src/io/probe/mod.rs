@@ -127,7 +127,7 @@ fn name_of(probe: &Probe) -> Option<String> {
             Some(host) => host,
             None => return http::name_in(&http.url),
         },
-        Probe::Exec(_) | Probe::Link(_) | Probe::File(_) => return None,
+        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::File(_) => return None,
     };
     match host {
         Host::Name(name) => Some(name.clone()),
@@ -143,7 +143,7 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
         Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, own)).await,
         Probe::Exec(exec) => Box::pin(exec::probe(kit, &check.name, exec)).await,
         Probe::File(file) => Box::pin(file::probe(kit, &check.name, file)).await,
-        Probe::Link(_) => Err(Fault::Ours("links are watched by netlink, not probed".to_owned())),
+        Probe::Link(_) | Probe::Bgp(_) => Err(Fault::Ours("the core knows of it without a probe".to_owned())),
     };
     match result {
         Ok(rtt) => Outcome::Success { rtt },
