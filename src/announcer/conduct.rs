@@ -6,7 +6,7 @@ use super::effect::Level;
 use super::event::{ScriptEnd, ScriptId};
 use super::gate::{self, PrimaryState, RequireView};
 use super::instance::{self, Inputs, Instance, Transition};
-use super::journal::State;
+use super::journal::{State, Timeline};
 use super::scripts::{Action, Job, Scripts};
 use super::timers::{CheckId, InstanceId, Timer};
 use super::witness::Rows;
@@ -49,7 +49,8 @@ impl Announcer {
         let id = InstanceId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
         let until = now + self.config.node.init_timeout;
         let remembered = legacy.memory.instances.get(&config.name);
-        let instance = Instance::new(config.clone(), remembered, legacy.resumable, now, until);
+        let mut instance = Instance::new(config.clone(), remembered, legacy.resumable, now, until);
+        instance.set_maintenance(self.in_maintenance());
         self.fib.set_objects(id, desired::planned(&config));
         let level = instance.level();
         self.fib.set_level(id, level, level == instance::Level::Full);
@@ -105,7 +106,7 @@ impl Announcer {
         let Some(primary) = &member.instance.config.primary else { return true };
         let counts = |id: &&CheckId| {
             self.checks.get(id).is_some_and(|c| {
-                let single = c.is_link() || c.config.fall.failures() == 1;
+                let single = c.is_told() || c.config.fall.failures() == 1;
                 c.verdict() == Verdict::Down && (single || member.rows.is_confirmed(**id))
             })
         };
@@ -171,7 +172,7 @@ impl Announcer {
         let job = job(member, &transition, record.seq, &self.config.node.name);
         self.emit(Effect::Journal(record));
         match job {
-            _ if transition.resumed => {}
+            _ if transition.silent => {}
             None => {}
             Some(job) if to == State::Master => {
                 if let Some(member) = self.members.get_mut(&id) {
@@ -208,11 +209,7 @@ impl Announcer {
         }
         let held = member.held.take();
         if let Some(seq) = member.open.take() {
-            if let Some(record) = self.journal.get_mut(seq) {
-                record.timeline.kernel_acked = Some(now);
-                let record = record.clone();
-                self.emit(Effect::Journal(record));
-            }
+            self.note_step(seq, |t| t.kernel_acked = Some(now));
         }
         if let Some(job) = held {
             self.start_job(id, job, now);
@@ -249,15 +246,16 @@ impl Announcer {
                     let name = self.members.get(&id).map(|m| m.name().clone());
                     self.log(Level::Error, name.as_ref(), text);
                 }
-                Action::Done(seq) => self.note_scripts_done(seq, now),
+                Action::Done(seq) => self.note_step(seq, |t| t.notify_done = Some(now)),
             }
         }
         self.set_script_timer(id);
     }
 
-    fn note_scripts_done(&mut self, seq: u64, now: Time) {
+    /// A step of a transition is done.
+    pub(super) fn note_step(&mut self, seq: u64, step: impl FnOnce(&mut Timeline)) {
         if let Some(record) = self.journal.get_mut(seq) {
-            record.timeline.notify_done = Some(now);
+            step(&mut record.timeline);
             let record = record.clone();
             self.emit(Effect::Journal(record));
         }

@@ -141,6 +141,13 @@ pub enum Command {
         /// Which instance.
         instance: Name,
     },
+    /// `maintenance on|off`: drain everything, or end that.
+    Maintenance {
+        /// On or off.
+        on: bool,
+    },
+    /// `handover`: end the process so that its successor goes on without a flap.
+    Handover,
     /// `failback INSTANCE`: hand back now.
     Failback {
         /// Which instance.

@@ -42,6 +42,8 @@ pub struct Transition {
     pub first_bad: Option<Time>,
     /// MASTER was taken up again where the last process left it: nothing changes in the world.
     pub resumed: bool,
+    /// No script is told.
+    pub silent: bool,
     /// The primary failed while we were cut off: those failures prove nothing and are to be forgotten.
     pub was_cut_off: bool,
 }
@@ -90,6 +92,8 @@ pub struct Instance {
     recoveries: u32,
     last_recovery: Option<Time>,
     failback_asked: bool,
+    /// Everything is drained: nothing may be announced, whatever the verdicts and overrides say.
+    maintenance: bool,
 }
 
 impl Instance {
@@ -119,6 +123,7 @@ impl Instance {
             recoveries: 0,
             last_recovery: None,
             failback_asked: false,
+            maintenance: false,
         }
     }
 
@@ -203,6 +208,11 @@ impl Instance {
         self.forced = forced;
     }
 
+    /// The node is being drained, or no longer. [`Instance::decide`] acts on it.
+    pub fn set_maintenance(&mut self, on: bool) {
+        self.maintenance = on;
+    }
+
     /// The operator wants the traffic back at the primary now. Errors say why that cannot be.
     pub fn ask_failback(&mut self, inputs: &Inputs, reset_flaps: bool) -> Result<String, String> {
         if reset_flaps {
@@ -243,16 +253,28 @@ impl Instance {
         }
     }
 
-    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept).
-    pub fn stop(&mut self, reason: &str, may_keep: bool, now: Time) -> Option<Transition> {
+    /// Leave, and let the kernel objects be as they are: a successor takes them over.
+    pub fn hand_over(&mut self, now: Time) -> Option<Transition> {
+        if self.state() == State::Stop {
+            return None;
+        }
+        let kept = Some(self.level());
+        let transition =
+            self.go(Phase::Stop { drain: None, kept }, "handover to the next process".into(), None, now);
+        Some(Transition { silent: true, ..transition })
+    }
+
+    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). `moment` is how long
+    /// BGP goes on announcing with GRACEFUL_SHUTDOWN: the drain begins after it.
+    pub fn stop(&mut self, reason: &str, may_keep: bool, moment: Duration, now: Time) -> Option<Transition> {
         if self.state() == State::Stop {
             return None;
         }
         let level = self.level();
         let kept = (may_keep && matches!(self.config.on_stop, OnStop::Keep { .. }) && level == Level::Full)
             .then_some(level);
-        let drain = (level >= Level::Drain && kept.is_none() && !self.config.drain.is_zero())
-            .then(|| now + self.config.drain);
+        let span = moment + self.config.drain;
+        let drain = (level >= Level::Drain && kept.is_none() && !span.is_zero()).then(|| now + span);
         Some(self.go(Phase::Stop { drain, kept }, reason.to_owned(), None, now))
     }
 
@@ -306,7 +328,7 @@ impl Instance {
         if resumed && self.forced.is_none_or(|f| f.state != Forced::Backup) {
             let reason = "resumed MASTER after a restart".to_owned();
             let transition = self.go(Phase::Master { well_since: None }, reason, None, now);
-            return Some(Transition { resumed: true, ..transition });
+            return Some(Transition { resumed: true, silent: true, ..transition });
         }
         Some(self.decide_anew(inputs, resumed, now))
     }
@@ -433,6 +455,9 @@ impl Instance {
     }
 
     fn call(&self, inputs: &Inputs) -> Call {
+        if self.maintenance {
+            return Call::HandBack { reason: "maintenance".into(), at_once: true };
+        }
         match (self.forced, &inputs.primary) {
             (Some(Override { state: Forced::Master, .. }), _) => Call::TakeOver {
                 reason: "forced to MASTER by the operator".into(),
@@ -516,7 +541,15 @@ impl Instance {
         self.since = now;
         self.reason.clone_from(&reason);
         self.failback_asked = false;
-        Transition { from, to: self.state(), reason, first_bad, resumed: false, was_cut_off: false }
+        Transition {
+            from,
+            to: self.state(),
+            reason,
+            first_bad,
+            resumed: false,
+            silent: false,
+            was_cut_off: false,
+        }
     }
 }
 

@@ -108,6 +108,11 @@ impl Journal {
         self.records.get_mut(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
+    /// The number of the last transition; 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
     /// Records with a number above `seq`, oldest first.
     pub fn after(&self, seq: u64) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(move |r| r.seq > seq)

@@ -80,8 +80,9 @@ impl Announcer {
         let first = !self.fib.is_known();
         self.links = dump.links.into_iter().map(|l| (l.name.clone(), l)).collect();
         self.fib.dumped(dump.objects);
-        self.refresh_link_checks(now);
+        self.refresh_told_checks(now);
         if first {
+            self.start_peers(now);
             let ids: Vec<InstanceId> = self.members.keys().copied().collect();
             for id in ids {
                 self.evaluate(id, now);

@@ -14,6 +14,8 @@ pub struct Memory {
     pub instances: BTreeMap<Name, Remembered>,
     /// `on_stop = "keep"`: until then a successor may resume MASTER though the daemon stopped in order.
     pub kept_until: Option<Time>,
+    /// `maintenance on` is in force.
+    pub maintenance: bool,
 }
 
 /// What is kept of an instance.

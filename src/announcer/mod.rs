@@ -8,9 +8,10 @@
 //!
 //! Checks, instances, scripts and kernel objects never call each other: they return what happened to them, and the
 //! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
-//! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `operate.rs` what operators ask,
-//! `reload.rs` a new configuration, `report.rs` the picture for status and explain.
+//! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `bgp.rs` what the peers
+//! are told, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain.
 
+mod bgp;
 mod conduct;
 pub mod effect;
 pub mod event;
@@ -71,6 +72,9 @@ pub struct Announcer {
     links: BTreeMap<String, LinkState>,
     fib: Fib,
     dump: kernel::DumpState,
+    peers: bgp::Peerings,
+    /// The last process died not long ago and MASTER may go on.
+    resumable: bool,
     journal: Journal,
     timers: Timers,
     outstanding: HashMap<ProbeId, Outstanding>,
@@ -92,6 +96,8 @@ pub struct Announcer {
 enum Stopping {
     /// Draining, removing, waiting for scripts.
     Leaving,
+    /// Everything stays in the kernel for the next process.
+    HandingOver,
     /// [`Effect::Exit`] is out.
     Gone,
 }
@@ -108,6 +114,8 @@ impl Announcer {
             links: BTreeMap::new(),
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
+            peers: bgp::Peerings::default(),
+            resumable: legacy.resumable,
             journal: Journal::default(),
             timers: Timers::default(),
             outstanding: HashMap::new(),
@@ -144,7 +152,7 @@ impl Announcer {
             Event::Dump { id, result } => self.on_dump(id, result, now),
             Event::KernelChanged => self.want_dump(now),
             Event::Ops(results) => self.on_ops(results, now),
-            Event::Bgp { .. } => {}
+            Event::Bgp { peer, event } => self.on_bgp(peer, event, now),
             Event::Script { id, end } => self.on_script(id, &end, now),
             Event::Command { id, command } => self.on_command(id, command, now),
             Event::Reload(config) => self.on_reload(*config, now),
@@ -164,6 +172,10 @@ impl Announcer {
                 Timer::Script(id) => self.on_script_timer(id, now),
                 Timer::Retry => self.fib.retry(now, false),
                 Timer::Scan => self.on_scan(now),
+                Timer::Peer(id) => self.on_peer_timer(id, now),
+                Timer::InitOver => self.on_init_over(now),
+                Timer::NoSession => self.on_no_session(),
+                Timer::Maintenance => self.on_maintenance(now),
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
@@ -193,6 +205,7 @@ impl Announcer {
     /// After every event: operations that are due go out, and what must survive is kept.
     fn settle(&mut self, now: Time) {
         self.plan_kernel(now);
+        self.tell_peers(now);
         self.conclude(now);
         self.save_if_changed();
         self.leave_if_done();
@@ -212,7 +225,7 @@ impl Announcer {
         }
         let here = self.members.values().filter(|m| !m.retired);
         let instances = here.map(|m| (m.name().clone(), m.instance.remember())).collect();
-        let memory = Memory { instances, kept_until: self.kept_until };
+        let memory = Memory { instances, kept_until: self.kept_until, maintenance: self.in_maintenance() };
         if memory != self.saved {
             self.saved = memory.clone();
             self.emit(Effect::Save(memory));
@@ -220,8 +233,13 @@ impl Announcer {
     }
 }
 
+/// How many of our prefixes probes compare their targets with at run time; the configuration's guards know them all.
+const OWN_PREFIXES: usize = 1000;
+
 /// The prefixes that are ours to announce: whoever answers from inside them may be ourselves.
 fn own_prefixes(config: &Config) -> Arc<[Prefix]> {
     let routes = config.instances.iter().flat_map(|i| &i.routes);
-    routes.filter(|r| r.export).map(|r| r.to).filter(|p| !p.is_default()).collect()
+    let exported = routes.filter(|r| r.export).map(|r| r.to);
+    let announced = config.instances.iter().flat_map(|i| &i.announces).flat_map(|a| a.prefixes.iter());
+    exported.chain(announced).filter(|p| !p.is_default()).take(OWN_PREFIXES).collect()
 }

@@ -14,6 +14,8 @@ use crate::time::Time;
 
 /// What a stop may take beyond drain and scripts.
 const STOP_SLACK: Duration = Duration::from_secs(10);
+/// How long a handover waits for its successor.
+const HANDOVER: Duration = Duration::from_secs(60);
 
 impl Announcer {
     pub(super) fn on_command(&mut self, request: RequestId, command: Command, now: Time) {
@@ -30,6 +32,8 @@ impl Announcer {
             return Err("announcerd is stopping".into());
         }
         let name = match &command {
+            Command::Maintenance { on } => return Ok(self.set_maintenance(*on, now)),
+            Command::Handover => return Ok(self.hand_over(now)),
             Command::Force { instance, .. }
             | Command::Auto { instance }
             | Command::Failback { instance, .. } => instance,
@@ -55,6 +59,7 @@ impl Announcer {
                 let (member, inputs) = member.ok_or_else(|| "that instance has just left".to_owned())?;
                 member.instance.ask_failback(&inputs, reset_flaps)?
             }
+            Command::Maintenance { .. } | Command::Handover => String::new(), // answered above
         };
         self.evaluate(id, now);
         Ok(answer)
@@ -84,16 +89,46 @@ impl Announcer {
         self.stopping = Some(Stopping::Leaving);
         self.timers.set(Timer::StopBound, Some(now + self.stop_bound()));
         self.kept_until = self.keep_max().map(|d| now + d);
+        let moment = self.gshut_moment();
+        // What stays in the kernel stays announced where a peer knows graceful restart.
+        self.stop_peers(self.kept_until.is_some(), now);
         for id in ids {
-            self.leave(id, "announcerd stops", true, now);
+            self.leave(id, "announcerd stops", true, moment, now);
         }
         self.fib.retry(now, true);
     }
 
+    /// `handover`: the kernel stays as it is, the peers keep our routes where they can, the successor has a minute.
+    fn hand_over(&mut self, now: Time) -> String {
+        self.stopping = Some(Stopping::HandingOver);
+        self.timers.set(Timer::StopBound, Some(now + STOP_SLACK));
+        self.kept_until = Some(now + HANDOVER);
+        self.stop_peers(true, now);
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        for id in ids {
+            let transition = self.members.get_mut(&id).and_then(|m| m.instance.hand_over(now));
+            if let Some(transition) = transition {
+                self.carry_out(id, transition, now);
+            }
+            self.evaluate(id, now);
+        }
+        let seconds = HANDOVER.as_secs();
+        format!(
+            "handing over: kernel objects stay; start the successor within {seconds} s, or they are swept"
+        )
+    }
+
     /// An instance goes to STOP.
-    pub(super) fn leave(&mut self, id: InstanceId, reason: &str, may_keep: bool, now: Time) {
+    pub(super) fn leave(
+        &mut self,
+        id: InstanceId,
+        reason: &str,
+        may_keep: bool,
+        moment: Duration,
+        now: Time,
+    ) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        if let Some(transition) = member.instance.stop(reason, may_keep, now) {
+        if let Some(transition) = member.instance.stop(reason, may_keep, moment, now) {
             self.carry_out(id, transition, now);
         }
         self.evaluate(id, now);
@@ -128,12 +163,17 @@ impl Announcer {
         for id in gone {
             self.forget_instance(id);
         }
-        if self.stopping == Some(Stopping::Leaving)
-            && self.fib.is_known()
-            && self.fib.is_quiet()
-            && !self.fib.has_leftovers()
-            && self.members.iter().all(|(id, m)| self.is_gone(*id, m))
-        {
+        let done = match self.stopping {
+            Some(Stopping::Leaving) => {
+                let gone = self.members.iter().all(|(id, m)| self.is_gone(*id, m));
+                gone && self.fib.is_known() && self.fib.is_quiet() && !self.fib.has_leftovers()
+            }
+            Some(Stopping::HandingOver) => {
+                self.members.values().all(|m| m.scripts.is_idle()) && self.fib.is_quiet()
+            }
+            Some(Stopping::Gone) | None => false,
+        };
+        if done && self.peers_are_gone() {
             self.exit();
         }
     }
@@ -168,6 +208,7 @@ impl Announcer {
     }
 
     fn exit(&mut self) {
+        let handover = self.stopping == Some(Stopping::HandingOver);
         self.stopping = Some(Stopping::Gone);
         let under_way: Vec<_> = self.outstanding.drain().map(|(id, _)| id).collect();
         for id in under_way {
@@ -176,7 +217,7 @@ impl Announcer {
         }
         self.memory_stale = true;
         self.save_if_changed();
-        let sweep_after = self.keep_max();
+        let sweep_after = if handover { Some(HANDOVER) } else { self.keep_max() };
         self.emit(Effect::Exit { sweep_after });
     }
 }

@@ -29,9 +29,8 @@ impl Announcer {
         let ordinal = u32::try_from(self.checks.len()).unwrap_or(u32::MAX);
         self.check_ids.insert(config.name.clone(), id);
         let mut check = Check::new(config, ordinal, now);
-        // Before the first dump no link is known; that a device is missing is not to be claimed then.
-        if self.fib.is_known() {
-            link_of(&check).map(|dev| self.links.get(dev)).map(|link| check.link(link, now));
+        if let Some(state) = self.told_state(&check) {
+            check.told(state.as_ref().err().map(String::as_str), now);
         }
         self.timers.set(Timer::Probe(id), check.next_probe());
         self.checks.insert(id, check);
@@ -142,7 +141,7 @@ impl Announcer {
         }
         // Down already, and only now it is known that we are not cut off: do not wait for the next turn.
         let is_down =
-            |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_link());
+            |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
         again.retain(is_down);
         for id in again {
             self.send_probe(id, false, now);
@@ -151,7 +150,7 @@ impl Announcer {
 
     /// What was counted against this check does not count.
     pub(super) fn distrust(&mut self, id: CheckId, now: Time) {
-        let is_down = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_link());
+        let is_down = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
         if is_down && self.forget_check(id, "what it seemed while this node was cut off does not count", now)
         {
             self.reconsider(id, true, now);
@@ -179,23 +178,42 @@ impl Announcer {
         wanted.dedup();
         for id in wanted {
             let asked = self.outstanding.values().any(|o| o.check == id && o.witness);
-            let is_link = self.checks.get(&id).is_some_and(Check::is_link);
-            if is_link {
-                self.refresh_link_check(id, now);
+            let is_told = self.checks.get(&id).is_some_and(Check::is_told);
+            if is_told {
+                self.refresh_told_check(id, now);
             } else if !asked {
                 self.send_probe(id, true, now);
             }
         }
     }
 
-    /// The kernel tells of links at once, so what it last said holds now.
-    fn refresh_link_check(&mut self, id: CheckId, now: Time) {
+    /// What a check that is told would be told now; None if it is not such a check, or nothing is known yet.
+    fn told_state(&self, check: &Check) -> Option<Result<(), String>> {
+        match &check.config.probe {
+            // Before the first dump no link is known; that a device is missing is not to be claimed then.
+            model::Probe::Link(link) if self.fib.is_known() => Some(link_state(self.links.get(&link.device))),
+            model::Probe::Bgp(session) => self.session_state(&session.peer),
+            _ => None,
+        }
+    }
+
+    /// News come at once, so what was last said holds now.
+    fn refresh_told_check(&mut self, id: CheckId, now: Time) {
+        let state = self.checks.get(&id).and_then(|check| self.told_state(check));
+        if let Some(state) = state {
+            self.tell_check(id, state.err().as_deref(), now);
+        }
+    }
+
+    /// News of what a check watches: None if all is well.
+    pub(super) fn tell_check(&mut self, id: CheckId, wrong: Option<&str>, now: Time) {
         let Some(check) = self.checks.get_mut(&id) else { return };
-        let Some(dev) = link_of(check) else { return };
         let before = check.verdict();
-        let link = self.links.get(dev).cloned();
-        if check.link(link.as_ref(), now) {
+        if check.told(wrong, now) {
             self.report_verdict(id, before);
+            if wrong.is_some() {
+                self.call_witnesses(id, now);
+            }
             self.reconsider(id, true, now);
         }
     }
@@ -214,10 +232,10 @@ impl Announcer {
     }
 
     /// After a dump every link check is judged, whether its device exists or not.
-    pub(super) fn refresh_link_checks(&mut self, now: Time) {
-        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| c.is_link()).map(|(id, _)| *id).collect();
+    pub(super) fn refresh_told_checks(&mut self, now: Time) {
+        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| c.is_told()).map(|(id, _)| *id).collect();
         for id in ids {
-            self.refresh_link_check(id, now);
+            self.refresh_told_check(id, now);
         }
     }
 
@@ -226,7 +244,7 @@ impl Announcer {
             let on_it = |c: &Check| link_of(c) == Some(name);
             let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| on_it(c)).map(|(id, _)| *id).collect();
             for id in ids {
-                self.refresh_link_check(id, now);
+                self.refresh_told_check(id, now);
             }
         }
         // What was refused for want of this device may go now; what hung on it may be gone without a word.
@@ -256,7 +274,7 @@ impl Announcer {
         }
         // All of them first: nobody may decide by the half that has not been forgotten yet.
         let mut changed = Vec::new();
-        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_link()).map(|(id, _)| *id).collect();
+        let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_told()).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(check) = self.checks.get_mut(&id) else { continue };
             let stale = away > check.config.interval;
@@ -294,6 +312,16 @@ fn link_of(check: &Check) -> Option<&str> {
     match &check.config.probe {
         model::Probe::Link(link) => Some(&link.device),
         _ => None,
+    }
+}
+
+/// A link is well if it is there, administratively up, and has carrier.
+fn link_state(link: Option<&LinkState>) -> Result<(), String> {
+    match link {
+        None => Err("there is no such device".into()),
+        Some(l) if !l.admin_up => Err("administratively down".into()),
+        Some(l) if !l.carrier => Err("no carrier".into()),
+        Some(_) => Ok(()),
     }
 }
 

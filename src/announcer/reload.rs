@@ -26,7 +26,7 @@ impl Announcer {
             if let Some(member) = self.members.get_mut(&id) {
                 member.retired = true;
             }
-            self.leave(id, "no longer configured", false, now);
+            self.leave(id, "no longer configured", false, std::time::Duration::ZERO, now);
         }
         for instance in self.config.instances.clone() {
             match self.id_of(&instance.name) {
@@ -35,6 +35,7 @@ impl Announcer {
             }
         }
         self.drop_checks();
+        self.reload_peers(now);
         let ids: Vec<InstanceId> = self.members.keys().copied().collect();
         for id in ids {
             self.evaluate(id, now);

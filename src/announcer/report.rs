@@ -28,7 +28,7 @@ impl Announcer {
             node,
             instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
             checks: self.checks.values().map(|c| check_status(c, clock)).collect(),
-            bgp: Vec::new(),
+            bgp: self.bgp_status(now),
             bfd: Vec::new(),
             kernel: rows
                 .into_iter()
@@ -132,8 +132,8 @@ impl Announcer {
     fn explain_checks(&self, ids: &[super::timers::CheckId], text: &mut Vec<String>) {
         for check in ids.iter().filter_map(|id| self.checks.get(id)) {
             let threshold = check.threshold();
-            let change = match (check.is_link(), threshold.to_down(), threshold.to_up()) {
-                (true, ..) => "changes with the link, at once".to_owned(),
+            let change = match (check.is_told(), threshold.to_down(), threshold.to_up()) {
+                (true, ..) => "changes at once with what it watches".to_owned(),
                 (_, Some(n), None) => format!("{n} more failed probes make it down"),
                 (_, None, Some(n)) => format!("{n} more good probes make it up"),
                 (_, Some(down), Some(up)) => format!("{up} good probes make it up, {down} failed ones down"),
@@ -167,6 +167,8 @@ impl Announcer {
         });
         let steps = self.fib.preview(id, level);
         text.extend(steps.into_iter().map(|s| format!("  kernel: {s}")));
+        let bgp = self.preview_bgp(config, to == State::Master);
+        text.extend(bgp.into_iter().map(|s| format!("  bgp: {s}")));
         text.extend(scripts_of(config, to).into_iter().map(|s| format!("  script: {s}")));
     }
 }

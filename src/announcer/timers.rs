@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::event::ProbeId;
+use super::event::{PeerId, ProbeId};
 use crate::time::Time;
 
 /// The number of a check at run time; never used twice.
@@ -28,6 +28,14 @@ pub enum Timer {
     Retry,
     /// Kernel and memory are read and compared though nobody said that anything changed.
     Scan,
+    /// A BGP peer has something to do.
+    Peer(PeerId),
+    /// What the peers were told counts as complete, whether INIT is over or not.
+    InitOver,
+    /// There has been no BGP session for a while.
+    NoSession,
+    /// The peers have been told of the maintenance; the instances follow.
+    Maintenance,
     /// A stop has taken as long as it may.
     StopBound,
 }

@@ -66,17 +66,36 @@ pub enum Command {
         #[arg(long)]
         reset_flaps: bool,
     },
+    /// Drains everything gracefully, announcements of BACKUP too, until it is switched off; survives a restart
+    Maintenance {
+        /// On or off
+        switch: Switch,
+    },
+    /// Ends the daemon for an upgrade: kernel objects stay, and BGP peers keep the routes where graceful restart was negotiated
+    Handover,
     /// Reads the configuration again, and answers with the errors or with what changed
     Reload,
     /// Removes every kernel object that carries our mark; needs no daemon
     Sweep {
-        /// The mark: `[node] route_protocol`
-        #[arg(long, value_name = "N", default_value_t = 187, value_parser = clap::value_parser!(u8).range(1..))]
-        protocol: u8,
+        /// The mark: `[node] route_protocol`. Without it: what the configuration says
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        protocol: Option<u8>,
+        /// The configuration that knows the mark; one that cannot be read means 187
+        #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
+        config: PathBuf,
         /// Also while a daemon runs (it will put back what it wants)
         #[arg(long)]
         force: bool,
     },
+}
+
+/// On or off.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Switch {
+    /// Begin
+    On,
+    /// End
+    Off,
 }
 
 /// The states that can be forced.

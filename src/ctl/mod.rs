@@ -94,7 +94,13 @@ fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
     match &args.command {
         Command::Status { json } => status(&args.control, *json, out),
         Command::Events { follow, json } => events(&args.control, *follow, *json, out),
-        Command::Sweep { protocol, force } => sweep::run(&args.control, *protocol, *force, out),
+        Command::Sweep { protocol, config, force } => {
+            sweep::run(&args.control, sweep::mark(*protocol, config), *force, out)
+        }
+        Command::Maintenance { switch } => {
+            tell(args, &Request::Maintenance { on: *switch == args::Switch::On }, out)
+        }
+        Command::Handover => tell(args, &Request::Handover {}, out),
         Command::Explain { instance } => tell(args, &Request::Explain { instance: instance.clone() }, out),
         Command::Auto { instance } => tell(args, &Request::Auto { instance: instance.clone() }, out),
         Command::Force { instance, state, lasting } => {

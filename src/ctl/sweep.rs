@@ -7,6 +7,7 @@ use super::style::clean;
 use super::{Failure, Out};
 use crate::io::control::somebody_listens;
 use crate::io::netlink::sweep;
+use crate::io::reload;
 
 /// Sweeps, unless a daemon runs that would put everything back.
 pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) -> Result<(), Failure> {
@@ -25,4 +26,10 @@ pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) 
         writeln!(out, "nothing with protocol {protocol} was there")?;
     }
     Ok(())
+}
+
+/// The mark to sweep: as given, else of the configuration, else the default.
+pub(super) fn mark(given: Option<u8>, config: &Path) -> u8 {
+    const DEFAULT: u8 = 187;
+    given.or_else(|| reload::read(config).ok().map(|(c, _)| c.node.route_protocol)).unwrap_or(DEFAULT)
 }

@@ -7,7 +7,6 @@ use super::schedule::Schedule;
 use super::threshold::{Threshold, Verdict};
 use crate::announcer::event::Outcome;
 use crate::config::model;
-use crate::fib::object::LinkState;
 use crate::time::Time;
 
 /// A check at run time.
@@ -68,14 +67,14 @@ impl Check {
         self.last_success_sent
     }
 
-    /// When the next probe is due; None for a link, whose news come by themselves.
+    /// When the next probe is due; None for a check that is told.
     pub fn next_probe(&self) -> Option<Time> {
-        (!self.is_link()).then(|| self.schedule.next())
+        (!self.is_told()).then(|| self.schedule.next())
     }
 
-    /// True for `type = "link"`.
-    pub fn is_link(&self) -> bool {
-        matches!(self.config.probe, model::Probe::Link(_))
+    /// True for what needs no probe because news of it come by themselves: a link, a BGP session.
+    pub fn is_told(&self) -> bool {
+        matches!(self.config.probe, model::Probe::Link(_) | model::Probe::Bgp(_))
     }
 
     /// The due probe has been sent.
@@ -114,15 +113,9 @@ impl Check {
         self.changed(before, now)
     }
 
-    /// The kernel's word on the link of a link check: no counting, it is so (`link` is None: there is no such device).
-    pub fn link(&mut self, link: Option<&LinkState>, now: Time) -> bool {
+    /// What a check that is told says now (None: all is well): no counting, it is so.
+    pub fn told(&mut self, wrong: Option<&str>, now: Time) -> bool {
         let before = self.verdict();
-        let wrong = match link {
-            None => Some("there is no such device"),
-            Some(l) if !l.admin_up => Some("administratively down"),
-            Some(l) if !l.carrier => Some("no carrier"),
-            Some(_) => None,
-        };
         match wrong {
             None => {
                 self.last_success_sent = Some(now);
@@ -164,7 +157,7 @@ impl Check {
         let error = || self.last_error.as_deref().unwrap_or("no probe has come back yet");
         match self.verdict() {
             Verdict::Up => format!("{name} is up"),
-            Verdict::Down if self.is_link() => format!("{name} is down ({})", error()),
+            Verdict::Down if self.is_told() => format!("{name} is down ({})", error()),
             Verdict::Down => {
                 format!("{name} is down ({} failures, last: {})", self.threshold.failures(), error())
             }

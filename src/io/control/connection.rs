@@ -180,6 +180,8 @@ fn words(ask: &Ask) -> String {
         Ask::Change(Command::Failback { instance, reset_flaps }) => {
             format!("failback {instance}{}", if *reset_flaps { " --reset-flaps" } else { "" })
         }
+        Ask::Change(Command::Maintenance { on }) => format!("maintenance {}", if *on { "on" } else { "off" }),
+        Ask::Change(Command::Handover) => "handover".to_owned(),
         Ask::Reload => "reload".to_owned(),
         Ask::Status | Ask::Explain(_) | Ask::Events { .. } => "nothing but to read".to_owned(),
     }

@@ -58,6 +58,13 @@ pub enum Request {
         #[serde(default)]
         reset_flaps: bool,
     },
+    /// Drain everything, or end that.
+    Maintenance {
+        /// On or off.
+        on: bool,
+    },
+    /// End the process so that its successor goes on without a flap.
+    Handover {},
     /// Read the configuration again.
     Reload {},
 }
@@ -98,6 +105,8 @@ impl Request {
             Request::Failback { instance, reset_flaps } => {
                 Ask::Change(Command::Failback { instance: instance.into(), reset_flaps })
             }
+            Request::Maintenance { on } => Ask::Change(Command::Maintenance { on }),
+            Request::Handover {} => Ask::Change(Command::Handover),
             Request::Reload {} => Ask::Reload,
         })
     }

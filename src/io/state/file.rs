@@ -23,6 +23,8 @@ pub(super) struct StateFile {
     saved_unix_us: i64,
     #[serde(default)]
     kept_until_ns: Option<i64>,
+    #[serde(default)]
+    maintenance: bool,
     instances: BTreeMap<String, Instance>,
 }
 
@@ -61,6 +63,7 @@ impl StateFile {
             saved_boot_ns: clock.at.as_nanos(),
             saved_unix_us: unix_us(clock.wall),
             kept_until_ns: memory.kept_until.map(Time::as_nanos),
+            maintenance: memory.maintenance,
             instances: memory.instances.iter().map(|(name, r)| (name.to_string(), instance(r))).collect(),
         }
     }
@@ -102,7 +105,7 @@ impl StateFile {
         };
         let kept_until = self.kept_until_ns.map(time);
         let instances = self.instances.into_iter().map(|(name, i)| (name.into(), remembered(i))).collect();
-        Memory { instances, kept_until }
+        Memory { instances, kept_until, maintenance: self.maintenance }
     }
 
     /// What to add to a time of the other boot. A wall clock that went back (no battery) counts as standing still, so
@@ -145,7 +148,7 @@ pub(super) mod tests {
             flaps: 3,
             last_failback: Some(seconds(since - 50)),
         };
-        Memory { instances: [("mainland".into(), remembered)].into(), kept_until: None }
+        Memory { instances: [("mainland".into(), remembered)].into(), kept_until: None, maintenance: true }
     }
 
     fn carried(from: WallClock, to: WallClock, boots: [&str; 2]) -> (Memory, Option<Time>) {

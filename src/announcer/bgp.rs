@@ -1,0 +1,475 @@
+//! The composition with BGP: what each peer is to be told, and what its session tells us.
+//!
+//! Nobody edits what a peer is told by hand: the claims of all instances are worked out whole, and a peer hears of
+//! them only when they differ from what it heard last. Which of two instances that want the same prefix is heard is
+//! decided by [`table::choose`](crate::bgp::table::choose): the first MASTER in the order of the configuration, else
+//! the first with `backup` attributes.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::conduct::Member;
+use super::effect::Level;
+use super::event::PeerId;
+use super::instance;
+use super::journal::State;
+use super::timers::{InstanceId, Timer};
+use super::{Announcer, Effect};
+use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, StopCause, Table, Wanted};
+use crate::config::model::{Announce, Bgp, Config, Probe};
+use crate::status::BgpStatus;
+use crate::time::Time;
+
+/// From GRACEFUL_SHUTDOWN (RFC 8326) to the withdraw: time for the peers to find another way.
+pub(super) const GSHUT: Duration = Duration::from_secs(3);
+/// An announcement that has had no session to go out on for this long is an alarm before it is needed.
+const NO_SESSION: Duration = Duration::from_secs(60);
+
+/// A peer and what it is told.
+#[derive(Debug)]
+pub(super) struct Peering {
+    config: Arc<Bgp>,
+    peer: Peer,
+    /// What this peer may hear, cut into pieces when the configuration was read.
+    table: Arc<Table>,
+    /// What it heard last.
+    claims: Vec<Claim>,
+    /// It has not heard of this table yet.
+    table_is_new: bool,
+    /// No longer configured: forgotten when its session is closed.
+    retired: bool,
+    stopped: bool,
+}
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(super) struct Peerings {
+    all: std::collections::BTreeMap<PeerId, Peering>,
+    /// They exist since the kernel is known: what they are told first is then complete.
+    started: bool,
+    init_over: bool,
+    alarmed: bool,
+    maintenance: Maintenance,
+}
+
+/// How far the drain of everything is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Maintenance {
+    #[default]
+    Off,
+    /// GRACEFUL_SHUTDOWN is out; at that time instances go to BACKUP.
+    Draining { until: Time },
+    /// Everything is drained.
+    On,
+}
+
+impl Announcer {
+    /// The kernel is known: what was adopted counts as preserved forwarding state (RFC 4724 section 4.1), and the
+    /// peers may connect.
+    pub(super) fn start_peers(&mut self, now: Time) {
+        self.peers.started = true;
+        if self.saved.maintenance {
+            self.peers.maintenance = Maintenance::On;
+        }
+        for bgp in self.config.bgp.clone() {
+            self.add_peer(bgp, now);
+        }
+        self.announce_peers();
+        let bound = self
+            .config
+            .bgp
+            .iter()
+            .filter_map(|b| b.session.graceful_restart)
+            .map(|g| g.restart_time / 2)
+            .min();
+        self.timers.set(Timer::InitOver, bound.map(|d| now + d));
+        self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
+    }
+
+    fn add_peer(&mut self, config: Arc<Bgp>, now: Time) {
+        self.next_id += 1;
+        let id = PeerId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
+        let resumed = self.members.values().any(|m| m.instance.level() == instance::Level::Full);
+        let restarted = self.resumable && config.session.graceful_restart.is_some();
+        let mut peer = Peer::new(config.session.clone(), seed(&config.session.name, now), restarted, now);
+        if restarted && resumed && self.is_adopted() {
+            peer.handle_event(PeerEvent::ForwardingPreserved(Families::BOTH), now);
+        }
+        if self.peers.init_over {
+            peer.handle_event(PeerEvent::InitOver, now);
+        }
+        if self.peers.maintenance != Maintenance::Off {
+            peer.handle_event(PeerEvent::MaintenanceOn { moment: Duration::ZERO }, now);
+        }
+        let table = Arc::new(table(&self.config, &config));
+        let peering = Peering {
+            config,
+            peer,
+            table,
+            claims: Vec::new(),
+            table_is_new: true,
+            retired: false,
+            stopped: false,
+        };
+        self.peers.all.insert(id, peering);
+        self.timers.set(Timer::Peer(id), Some(now));
+    }
+
+    /// Everything that MASTER instances want was found in the kernel.
+    fn is_adopted(&self) -> bool {
+        let full = self.members.iter().filter(|(_, m)| m.instance.level() == instance::Level::Full);
+        full.map(|(id, _)| self.fib.progress(*id)).all(|p| p.support_missing == 0 && p.export_missing == 0)
+    }
+
+    fn announce_peers(&mut self) {
+        let live = self.peers.all.iter().filter(|(_, p)| !p.stopped);
+        let peers = live.map(|(id, p)| (*id, p.config.clone())).collect();
+        self.emit(Effect::Peers(peers));
+    }
+
+    pub(super) fn on_bgp(&mut self, id: PeerId, event: PeerEvent, now: Time) {
+        self.with_peer(id, now, |peer| peer.handle_event(event, now));
+    }
+
+    pub(super) fn on_peer_timer(&mut self, id: PeerId, now: Time) {
+        self.with_peer(id, now, |peer| peer.handle_timeout(now));
+    }
+
+    /// Octets for a peer's connection, appended to `out`; how many. See [`Effect::Bgp`].
+    pub fn transmit(
+        &mut self,
+        id: PeerId,
+        conn: ConnId,
+        limit: usize,
+        out: &mut Vec<u8>,
+        now: Time,
+    ) -> usize {
+        let mut count = 0;
+        self.with_peer(id, now, |peer| count = peer.poll_transmit(conn, limit, out));
+        count
+    }
+
+    /// Lets a peer do something, and carries on what follows from it.
+    fn with_peer(&mut self, id: PeerId, now: Time, act: impl FnOnce(&mut Peer)) {
+        let Some(peering) = self.peers.all.get_mut(&id) else { return };
+        act(&mut peering.peer);
+        while let Some(effect) = self.peers.all.get_mut(&id).and_then(|p| p.peer.poll_effect()) {
+            self.on_peer_effect(id, effect, now);
+        }
+        let due = self.peers.all.get(&id).filter(|p| !p.stopped).and_then(|p| p.peer.poll_timeout());
+        self.timers.set(Timer::Peer(id), due);
+    }
+
+    fn on_peer_effect(&mut self, id: PeerId, effect: PeerEffect, now: Time) {
+        let Some(peering) = self.peers.all.get_mut(&id) else { return };
+        let name: crate::config::model::Name = peering.config.session.name.as_str().into();
+        match effect {
+            PeerEffect::Connect { .. } | PeerEffect::Close { .. } | PeerEffect::Transmit { .. } => {
+                self.emit(Effect::Bgp { peer: id, effect });
+            }
+            PeerEffect::SessionUp => {
+                self.log(Level::Info, Some(&name), "BGP session established");
+                self.peers.alarmed = false;
+                self.timers.set(Timer::NoSession, None);
+                self.session_news(&name, None, now);
+            }
+            PeerEffect::SessionDown { reason } => {
+                self.log(Level::Warn, Some(&name), format!("BGP session down: {reason}"));
+                self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
+                self.session_news(&name, Some(&reason), now);
+            }
+            PeerEffect::AttemptFailed { reason } => {
+                self.log(Level::Warn, Some(&name), format!("no BGP session: {reason}"));
+                self.session_news(&name, Some(&reason), now);
+            }
+            PeerEffect::UpdateWritten { token } => self.note_step(token, |t| t.update_written = Some(now)),
+            PeerEffect::UpdateAcked { token } => self.note_step(token, |t| t.update_acked = Some(now)),
+            PeerEffect::Note(text) => self.log(Level::Info, Some(&name), text),
+            PeerEffect::Stopped => {
+                peering.stopped = true;
+                if peering.retired {
+                    self.peers.all.remove(&id);
+                    self.timers.set(Timer::Peer(id), None);
+                }
+                self.announce_peers();
+            }
+        }
+    }
+
+    /// The checks of type `bgp` on that peer.
+    fn session_news(&mut self, name: &str, wrong: Option<&str>, now: Time) {
+        let watches = |p: &Probe| matches!(p, Probe::Bgp(b) if &*b.peer == name);
+        let ids: Vec<_> =
+            self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.tell_check(id, wrong, now);
+        }
+    }
+
+    /// Whether the session that a check of type `bgp` watches is up; None if there was none yet and no try failed.
+    pub(super) fn session_state(&self, name: &str) -> Option<Result<(), String>> {
+        let peering = self.peers.all.values().find(|p| p.config.session.name == name && !p.retired)?;
+        let status = peering.peer.status();
+        match status.state {
+            PeerState::Established => Some(Ok(())),
+            _ => status.last_error.map(Err),
+        }
+    }
+
+    /// Tells every peer what the instances want now, if that is something else than before.
+    pub(super) fn tell_peers(&mut self, now: Time) {
+        if !self.peers.started {
+            return;
+        }
+        self.end_init(now);
+        // Leaving, the peers drain by themselves: GRACEFUL_SHUTDOWN first, and the withdraw a moment later.
+        if self.stopping.is_some() {
+            return;
+        }
+        let token = self.journal.last_seq();
+        let ids: Vec<PeerId> = self.peers.all.iter().filter(|(_, p)| !p.retired).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(peering) = self.peers.all.get(&id) else { continue };
+            let claims: Vec<Claim> = announcements(&self.config, &peering.config)
+                .map(|(name, announce)| self.claim(name, announce))
+                .collect();
+            let Some(peering) = self.peers.all.get_mut(&id) else { continue };
+            if peering.claims == claims && !peering.table_is_new {
+                continue;
+            }
+            peering.table_is_new = false;
+            peering.claims.clone_from(&claims);
+            let wanted = Wanted { table: peering.table.clone(), claims };
+            self.on_bgp(id, PeerEvent::SetWanted { wanted, token }, now);
+        }
+    }
+
+    /// What an instance wants of an announcement. MASTER announces once the kernel has what it needs; until then, and in
+    /// BACKUP, the `backup` attributes hold. INIT (unless resumed), FAULT and STOP announce nothing.
+    fn claim(&self, name: &str, announce: &Announce) -> Claim {
+        let Some((id, member)) = self.member(name) else { return Claim::None };
+        let backup = || announce.backup.clone().map_or(Claim::None, Claim::Backup);
+        match member.instance.state() {
+            State::Master | State::Init if self.may_announce(id, member) => {
+                Claim::Master(announce.master.clone())
+            }
+            State::Master | State::Backup => backup(),
+            State::Init | State::Fault | State::Stop => Claim::None,
+        }
+    }
+
+    fn may_announce(&self, id: InstanceId, member: &Member) -> bool {
+        member.instance.level() == instance::Level::Full && self.fib.is_released(id)
+    }
+
+    fn member(&self, name: &str) -> Option<(InstanceId, &Member)> {
+        let id = self.id_of(name)?;
+        self.members.get(&id).map(|m| (id, m))
+    }
+
+    /// Once no instance is in INIT any more, what the peers were told is complete (RFC 4724 section 4.1).
+    fn end_init(&mut self, now: Time) {
+        if !self.peers.init_over && self.members.values().all(|m| m.instance.state() != State::Init) {
+            self.on_init_over(now);
+        }
+    }
+
+    pub(super) fn on_init_over(&mut self, now: Time) {
+        self.peers.init_over = true;
+        self.timers.set(Timer::InitOver, None);
+        let ids: Vec<PeerId> = self.peers.all.keys().copied().collect();
+        for id in ids {
+            self.on_bgp(id, PeerEvent::InitOver, now);
+        }
+    }
+
+    /// No session at all for a while, though announcements wait for one.
+    pub(super) fn on_no_session(&mut self) {
+        let announces = self.config.instances.iter().any(|i| !i.announces.is_empty());
+        let up = self.peers.all.values().any(|p| p.peer.state() == PeerState::Established);
+        if announces && !up && !self.peers.alarmed && self.stopping.is_none() {
+            self.peers.alarmed = true;
+            self.log(
+                Level::Error,
+                None,
+                "no BGP session is established: a takeover now would reach nobody; see `announcerctl status`",
+            );
+        }
+    }
+
+    /// New peers, changed ones, new announcements. A session whose own configuration did not change stays up.
+    pub(super) fn reload_peers(&mut self, now: Time) {
+        if !self.peers.started {
+            return;
+        }
+        let ids: Vec<PeerId> = self.peers.all.iter().filter(|(_, p)| !p.retired).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(peering) = self.peers.all.get_mut(&id) else { continue };
+            let new = self.config.bgp.iter().find(|b| b.session.name == peering.config.session.name);
+            match new {
+                Some(new) if **new == *peering.config => {
+                    let table = table(&self.config, new);
+                    if table != *peering.table {
+                        peering.table = Arc::new(table);
+                        // Told anew, whatever the claims: they were about the old table.
+                        peering.table_is_new = true;
+                    }
+                }
+                changed => {
+                    let cause = match changed {
+                        Some(_) => StopCause::ConfigurationChange,
+                        None => StopCause::Deconfigured,
+                    };
+                    peering.retired = true;
+                    let moment = Duration::ZERO;
+                    self.on_bgp(id, PeerEvent::Stop { moment, cause, message: String::new() }, now);
+                }
+            }
+        }
+        let live = |name: &str, all: &std::collections::BTreeMap<PeerId, Peering>| {
+            all.values().any(|p| !p.retired && p.config.session.name == name)
+        };
+        let new: Vec<Arc<Bgp>> =
+            self.config.bgp.iter().filter(|b| !live(&b.session.name, &self.peers.all)).cloned().collect();
+        for bgp in new {
+            self.add_peer(bgp, now);
+        }
+        self.announce_peers();
+    }
+
+    /// How long the peers take to drain: nothing where no session is up.
+    pub(super) fn gshut_moment(&self) -> Duration {
+        let up = self.peers.all.values().any(|p| p.peer.state() == PeerState::Established);
+        if up { GSHUT } else { Duration::ZERO }
+    }
+
+    /// Every peer closes: in order, or (`handover`) so that it keeps our routes where graceful restart allows.
+    pub(super) fn stop_peers(&mut self, handover: bool, now: Time) {
+        let moment = self.gshut_moment();
+        let ids: Vec<PeerId> = self.peers.all.keys().copied().collect();
+        for id in ids {
+            let event = match handover {
+                true => PeerEvent::Handover,
+                false => PeerEvent::Stop {
+                    moment,
+                    cause: StopCause::Shutdown,
+                    message: format!("announcerd on {} stops", self.config.node.name),
+                },
+            };
+            self.on_bgp(id, event, now);
+        }
+    }
+
+    /// True if no session is left to be closed.
+    pub(super) fn peers_are_gone(&self) -> bool {
+        self.peers.all.values().all(|p| p.stopped)
+    }
+
+    /// `maintenance on|off`.
+    pub(super) fn set_maintenance(&mut self, on: bool, now: Time) -> String {
+        let already = (self.peers.maintenance != Maintenance::Off) == on;
+        if already {
+            return format!("maintenance is {} already", if on { "on" } else { "off" });
+        }
+        let moment = self.gshut_moment();
+        self.peers.maintenance =
+            if on { Maintenance::Draining { until: now + moment } } else { Maintenance::Off };
+        self.memory_stale = true;
+        let ids: Vec<PeerId> = self.peers.all.keys().copied().collect();
+        for id in ids {
+            let event = if on { PeerEvent::MaintenanceOn { moment } } else { PeerEvent::MaintenanceOff };
+            self.on_bgp(id, event, now);
+        }
+        self.timers.set(Timer::Maintenance, Some(if on { now + moment } else { now }));
+        match on {
+            true => "maintenance: draining; nothing is announced until `announcerctl maintenance off`".into(),
+            false => "maintenance is over; the ordinary rules decide".into(),
+        }
+    }
+
+    /// The peers have had their moment (or maintenance is over): the instances follow.
+    pub(super) fn on_maintenance(&mut self, now: Time) {
+        if let Maintenance::Draining { until } = self.peers.maintenance {
+            if until <= now {
+                self.peers.maintenance = Maintenance::On;
+            }
+        }
+        let drained = self.peers.maintenance == Maintenance::On;
+        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        for id in ids {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.instance.set_maintenance(drained);
+            }
+            self.evaluate(id, now);
+        }
+    }
+
+    /// True from `maintenance on` to `maintenance off`.
+    pub(super) fn in_maintenance(&self) -> bool {
+        // Before the peers start, what the last process left is all that is known.
+        if self.peers.started { self.peers.maintenance != Maintenance::Off } else { self.saved.maintenance }
+    }
+
+    pub(super) fn bgp_status(&self, now: Time) -> Vec<BgpStatus> {
+        let shown = self.peers.all.values().filter(|p| !p.retired);
+        shown
+            .map(|p| {
+                let s = p.peer.status();
+                BgpStatus {
+                    name: s.name,
+                    state: s.state.to_string(),
+                    uptime_s: s.established_since.map_or(0, |t| now.since(t).as_secs()),
+                    advertised: (s.advertised_v4 + s.advertised_v6) as u64,
+                    last_error: s.last_error,
+                }
+            })
+            .collect()
+    }
+
+    /// What BGP would do if the instance went to MASTER or left it: lines for `explain`.
+    pub(super) fn preview_bgp(&self, config: &crate::config::model::Instance, master: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        for announce in &config.announces {
+            let count = announce.prefixes.len();
+            let what = match announce.prefixes.iter().next() {
+                Some(only) if count == 1 => only.to_string(),
+                _ => format!("{count} prefixes"),
+            };
+            let attributes = if master { Some(&announce.master) } else { announce.backup.as_ref() };
+            for peer in &announce.peers {
+                let state = self.session_state(peer);
+                let up = if matches!(state, Some(Ok(()))) { "" } else { " (no session now!)" };
+                lines.push(match attributes {
+                    Some(a) => format!("announce {what} to {peer}{}{up}", describe(a)),
+                    None => format!("withdraw {what} from {peer}{up}"),
+                });
+            }
+        }
+        lines
+    }
+}
+
+fn describe(a: &crate::bgp::Attributes) -> String {
+    let med = a.med.map(|m| format!(", MED {m}")).unwrap_or_default();
+    let prepend = if a.prepend > 0 { format!(", prepend {}", a.prepend) } else { String::new() };
+    format!("{med}{prepend}")
+}
+
+/// The announcements that a peer may hear, in the order of the configuration, with their instances' names.
+fn announcements<'a>(config: &'a Config, bgp: &'a Bgp) -> impl Iterator<Item = (&'a str, &'a Announce)> {
+    let all = config.instances.iter().flat_map(|i| i.announces.iter().map(move |a| (&*i.name, a)));
+    all.filter(|(_, a)| a.peers.iter().any(|p| **p == *bgp.session.name))
+}
+
+fn table(config: &Config, bgp: &Bgp) -> Table {
+    let sets: Vec<_> = announcements(config, bgp).map(|(_, a)| a.prefixes.clone()).collect();
+    Table::new(&sets)
+}
+
+/// Jitter that differs from peer to peer and from start to start, and is the same in a simulation.
+fn seed(name: &str, now: Time) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, now).hash(&mut hasher);
+    hasher.finish()
+}
