@@ -2,6 +2,7 @@
 //! that refuses and forgets, scripts that hang, operators, pauses, crashes. After every step the invariants of
 //! [`world::World::check`] must hold. Every run is a seed: `SEED=123 cargo test --test simulation one_seed` repeats it.
 
+mod isp;
 mod kernel;
 mod rng;
 mod scenario;
@@ -50,6 +51,7 @@ fn ten_thousand_hours() {
     assert!(totals.faults > 1_000 && totals.crashes > 1_000 && totals.pauses > 1_000, "{totals:?}");
     assert!(totals.refused_ops > 1_000 && totals.stolen_objects > 1_000, "{totals:?}");
     assert!(totals.killed_scripts > 100 && totals.resumed > 100 && totals.reloads > 100, "{totals:?}");
+    assert!(totals.sessions > 10_000, "{totals:?}");
     assert!(totals.timely_takeovers > 500, "{totals:?}");
 }
 

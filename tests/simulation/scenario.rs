@@ -4,11 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use announcerd::bgp::{Attributes, PeerConfig, PrefixSet};
 use announcerd::config::model::*;
+use announcerd::net::{Asn, RouterId};
 
 use crate::rng::Rng;
 
 pub const INSTANCE: &str = "mainland";
+/// The prefix that BGP announces (the exported route is another).
+pub const ANNOUNCED: &str = "192.0.2.0/24";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ping(name: &str, host: &str, interval: Duration, fall: Fall, rise: u32) -> Arc<Check> {
@@ -40,6 +44,25 @@ fn route(to: &str, metric: u32, export: bool, when: When) -> Route {
         export,
         when,
     }
+}
+
+/// What the ISP is told; with `always` also in BACKUP, but worse.
+fn announce(always: bool) -> Announce {
+    let attributes = |med| Arc::new(Attributes { med: Some(med), ..Attributes::default() });
+    Announce {
+        prefixes: PrefixSet::new([ANNOUNCED.parse().expect("a prefix")]),
+        peers: vec!["isp-a".into()],
+        master: attributes(0),
+        backup: always.then(|| attributes(100)),
+    }
+}
+
+fn session() -> PeerConfig {
+    let id = RouterId("203.0.113.2".parse().expect("an address"));
+    let mut config =
+        PeerConfig::new("isp-a", "203.0.113.1".parse().expect("an address"), Asn(64500), Asn(64501), id);
+    config.hold_time = Duration::from_secs(9);
+    config
 }
 
 fn command(word: &str) -> Vec<String> {
@@ -97,7 +120,7 @@ pub fn config(rng: &mut Rng) -> Config {
             scope: Scope::Global,
             when: When::Master,
         }],
-        announces: Vec::new(),
+        announces: vec![announce(rng.chance(0.3))],
     };
     Config {
         node: Node {
@@ -112,7 +135,7 @@ pub fn config(rng: &mut Rng) -> Config {
         },
         checks,
         instances: vec![Arc::new(instance)],
-        bgp: Vec::new(),
+        bgp: vec![Arc::new(Bgp { session: session(), password: None })],
     }
 }
 

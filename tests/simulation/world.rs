@@ -13,6 +13,7 @@ use announcerd::fib::object::{Action, Key, Object, Op};
 use announcerd::status::{Status, WallClock};
 use announcerd::time::Time;
 
+use crate::isp::Isp;
 use crate::kernel::{Kernel, Owner};
 use crate::rng::Rng;
 use crate::scenario;
@@ -33,6 +34,7 @@ pub struct Summary {
     pub resumed: u64,
     pub pauses: u64,
     pub reloads: u64,
+    pub sessions: u64,
     pub stops: u64,
     pub stolen_objects: u64,
     pub refused_ops: u64,
@@ -51,6 +53,7 @@ impl Summary {
         self.pauses += o.pauses;
         self.reloads += o.reloads;
         self.stops += o.stops;
+        self.sessions += o.sessions;
         self.stolen_objects += o.stolen_objects;
         self.refused_ops += o.refused_ops;
         self.killed_scripts += o.killed_scripts;
@@ -82,6 +85,7 @@ pub struct World {
     net: Network,
     kernel: Kernel,
     scripts: Scripts,
+    isp: Isp,
     events: BTreeMap<(Time, u64), Event>,
     sequence: u64,
     next_chaos: Time,
@@ -89,6 +93,8 @@ pub struct World {
     drop_hints: bool,
     legacy: Legacy,
     resumed: bool,
+    stopping: bool,
+    maintenance: bool,
     last_seq: u64,
     exited: bool,
     /// Since when the primary is dead while nothing else happened, seen from BACKUP with every check up.
@@ -124,6 +130,7 @@ impl World {
             },
             kernel: Kernel::new(),
             scripts: Scripts::default(),
+            isp: Isp::new(now),
             events: BTreeMap::new(),
             sequence: 0,
             next_chaos: now + 60 * SECOND,
@@ -131,6 +138,8 @@ impl World {
             drop_hints: false,
             legacy: Legacy::default(),
             resumed: false,
+            stopping: false,
+            maintenance: false,
             last_seq: 0,
             exited: false,
             clean_death: None,
@@ -152,6 +161,7 @@ impl World {
     pub fn finish(mut self) -> Summary {
         self.calm();
         self.stop();
+        self.summary.sessions = self.isp.sessions;
         self.summary.refused_ops = self.kernel.refused;
         self.summary.killed_scripts = self.scripts.killed;
         self.summary
@@ -163,6 +173,7 @@ impl World {
             self.events.keys().next().map(|(t, _)| *t),
             self.kernel.next(),
             self.scripts.next(),
+            self.isp.next(),
             Some(self.next_chaos),
         ];
         let wake = wakes.into_iter().flatten().min().expect("chaos is always due some day");
@@ -188,6 +199,9 @@ impl World {
         let answers = self.kernel.step(self.now, &mut self.rng);
         if !answers.is_empty() {
             self.tell(Event::Ops(answers));
+        }
+        for event in self.isp.step(self.now) {
+            self.tell(event);
         }
         for (id, end) in self.scripts.step(self.now) {
             self.tell(Event::Script { id, end });
@@ -220,11 +234,9 @@ impl World {
             }
             match effect {
                 Effect::Probe { id, check, .. } => self.probe(id, &check),
-                Effect::Peers(_)
-                | Effect::Bgp { .. }
-                | Effect::CancelProbe(_)
-                | Effect::Log(_)
-                | Effect::Reply { .. } => {}
+                Effect::Peers(peers) => self.isp.configured(peers.first().map(|(id, _)| *id)),
+                Effect::Bgp { effect, .. } => self.bgp(effect),
+                Effect::CancelProbe(_) | Effect::Log(_) | Effect::Reply { .. } => {}
                 Effect::Kernel(ops) => self.operate(ops),
                 Effect::Dump(id) => {
                     let takes = self.rng.between(Duration::from_millis(1), Duration::from_millis(50));
@@ -273,6 +285,24 @@ impl World {
             }
         }
         self.kernel.submit(ops, self.now, &mut self.rng);
+    }
+
+    fn bgp(&mut self, effect: announcerd::bgp::PeerEffect) {
+        let announced = self.isp.effect(effect, &mut self.core, self.now);
+        if announced.is_empty() {
+            return;
+        }
+        // A stop and a maintenance say it once more, with GRACEFUL_SHUTDOWN, before they withdraw.
+        let draining = self.stopping || self.maintenance;
+        let i = &self.status().instances[0];
+        let backup = self.config.instances[0].announces[0].backup.is_some();
+        let allowed = match i.state {
+            State::Master => true,
+            State::Backup => backup,
+            State::Init => self.resumed,
+            State::Fault | State::Stop => false,
+        };
+        assert!(allowed || draining, "seed {}: told the ISP in {:?}", self.seed, i.state);
     }
 
     fn is_export(&self, key: &Key) -> bool {
@@ -342,7 +372,12 @@ impl World {
         let gap = *self.rng.pick(&[SECOND, 20 * SECOND, 60 * SECOND, 300 * SECOND]);
         self.next_chaos = self.now + self.rng.between(Duration::from_millis(1), gap);
         self.clean_death = None;
-        match self.rng.below(22) {
+        match self.rng.below(27) {
+            22 => self.isp.reset(self.now),
+            23 => self.isp.reboot(self.now),
+            24 => self.isp.silent = true,
+            25 => self.isp.silent = false,
+            26 => self.maintain(!self.maintenance),
             0 | 1 => self.kill_primary(),
             2..=4 => (self.net.primary_dead, self.net.http_dead) = (false, false),
             5 => self.net.http_dead = true,
@@ -371,7 +406,11 @@ impl World {
         let all_up = status.checks.iter().all(|c| c.verdict == "up" && c.failures == 0);
         let i = &status.instances[0];
         let quiet = i.state == State::Backup && i.forced.is_none() && all_up;
-        let clean = quiet && !self.net.primary_dead && !self.net.http_dead && !self.net.uplink_dead;
+        let clean = quiet
+            && !self.maintenance
+            && !self.net.primary_dead
+            && !self.net.http_dead
+            && !self.net.uplink_dead;
         self.net.primary_dead = true;
         self.clean_death = (clean && self.net.loss == 0.0).then_some(self.now);
     }
@@ -451,6 +490,9 @@ impl World {
     fn start_anew(&mut self, down: Duration, resumable: bool) {
         self.scripts.clear();
         self.events.clear();
+        self.isp.our_crash(self.now);
+        self.isp.configured(None);
+        self.stopping = false;
         self.now = self.now + down;
         self.kernel.step(self.now, &mut self.rng);
         self.next_chaos = self.next_chaos.max(self.now + SECOND);
@@ -469,6 +511,7 @@ impl World {
         self.summary.stops += 1;
         let refuse = std::mem::replace(&mut self.kernel.refuse, 0.0);
         let lose = std::mem::replace(&mut self.kernel.lose_ack, 0.0);
+        self.stopping = true;
         self.tell(Event::Terminate);
         let bound = self.now + 120 * SECOND;
         while !self.exited {
@@ -495,6 +538,11 @@ impl World {
             n => Command::Failback { instance, reset_flaps: n == 3 },
         };
         self.tell(Event::Command { id: RequestId(1), command });
+    }
+
+    fn maintain(&mut self, on: bool) {
+        self.maintenance = on;
+        self.tell(Event::Command { id: RequestId(1), command: Command::Maintenance { on } });
     }
 
     fn reload(&mut self) {
@@ -526,6 +574,8 @@ impl World {
         };
         (self.kernel.refuse, self.kernel.lose_ack, self.drop_hints) = (0.0, 0.0, false);
         self.kernel.objects.retain(|_, (owner, _)| *owner == Owner::Ours);
+        self.isp.silent = false;
+        self.maintain(false);
         let end = self.now + CALM;
         self.calm_until = Some(end);
         self.next_chaos = end + CALM;
@@ -558,6 +608,8 @@ impl World {
         if !draining {
             assert_eq!(self.kernel.ours(), wanted, "{context}");
         }
+        let told = i.state == State::Master || self.config.instances[0].announces[0].backup.is_some();
+        assert_eq!(self.isp.view().is_empty(), !told, "{context}");
         if let Some(running) = self.scripts.running_state(scenario::INSTANCE) {
             assert_eq!(running, i.state_word(), "a script of another state still runs: {context}");
         }
