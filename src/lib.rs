@@ -1,4 +1,40 @@
-//! announcerd: a health-gated route announcer.
+//! announcerd: a health-gated route announcer. This page is the tour: where to begin, and how data flows.
+//!
+//! A deterministic core decides; dumb edges do. The core is one value, [`announcer::Announcer`]: events go in, effects
+//! come out, and it says when it wants to be called again. It has no socket, clock, file or randomness, so a whole
+//! daemon with its kernel, scripts and peers runs in a test thread (`tests/simulation`), and a decision is a function
+//! call.
+//!
+//! ```text
+//!   io::probe ── results ──┐                                      ┌── probes, cancels ──► io::probe
+//!   io::netlink ─ answers, │      announcer                       ├── operations, dumps ─► io::netlink
+//!        news, dumps ──────┼──►  health ─► gate ─► instance ──────┼── octets of UPDATEs ─► io::bgp
+//!   io::bgp ── octets ─────┤                  │       │           ├── script runs ───────► io::script
+//!   io::script ── ends ────┤                 fib     bgp          ├── journal, replies ──► io::control, io::log
+//!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory ────────────► io::state
+//! ```
+//!
+//! # The rooms
+//!
+//! - [`config`]: from `/etc/announcer.toml` to a checked [`config::model::Config`]; every error with its place. What a
+//!   reload changes is [`config::diff`].
+//! - [`health`]: a check at run time: its schedule, its rise and fall, its verdict.
+//! - [`announcer`]: the composition. [`announcer::gate`] turns verdicts into "the primary is down" and "`require` is
+//!   met"; [`announcer::instance`] is the state machine of keepalived's words; [`announcer::witness`] keeps our own
+//!   isolation from being taken for the primary's death; [`announcer::scripts`] runs notify scripts in order.
+//! - [`fib`]: kernel objects wanted and observed, and the operations between the two.
+//! - [`bgp`]: the export-only speaker, a pure state machine as well.
+//! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
+//! - [`status`]: the read-only picture for `status -j`; [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//! - [`net`] and [`time`]: the types where a mix-up would hurt.
+//!
+//! # Following one failover
+//!
+//! A probe's time is up: `announcer/probes.rs` counts a failure and at once asks the required checks for a witness.
+//! When the fall is complete, `announcer/conduct.rs` lets the instance decide. Its transition raises its level in
+//! [`fib`], which plans the operations; when the kernel has acknowledged what must be there first, the exported routes
+//! and the claims towards BGP peers follow in the same turn, then the scripts. [`announcer::journal`] notes when each
+//! step was done.
 
 pub mod announcer;
 pub mod bgp;
