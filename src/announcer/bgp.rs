@@ -64,14 +64,19 @@ enum Maintenance {
     On,
 }
 
+impl Peerings {
+    /// None yet; a maintenance that the last process was in goes on.
+    pub(super) fn new(maintenance: bool) -> Self {
+        let maintenance = if maintenance { Maintenance::On } else { Maintenance::Off };
+        Peerings { maintenance, ..Peerings::default() }
+    }
+}
+
 impl Announcer {
     /// The kernel is known: what was adopted counts as preserved forwarding state (RFC 4724 section 4.1), and the
     /// peers may connect.
     pub(super) fn start_peers(&mut self, now: Time) {
         self.peers.started = true;
-        if self.saved.maintenance {
-            self.peers.maintenance = Maintenance::On;
-        }
         for bgp in self.config.bgp.clone() {
             self.add_peer(bgp, now);
         }
@@ -407,8 +412,7 @@ impl Announcer {
 
     /// True from `maintenance on` to `maintenance off`.
     pub(super) fn in_maintenance(&self) -> bool {
-        // Before the peers start, what the last process left is all that is known.
-        if self.peers.started { self.peers.maintenance != Maintenance::Off } else { self.saved.maintenance }
+        self.peers.maintenance != Maintenance::Off
     }
 
     pub(super) fn bgp_status(&self, now: Time) -> Vec<BgpStatus> {

@@ -114,7 +114,7 @@ impl Announcer {
             links: BTreeMap::new(),
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
-            peers: bgp::Peerings::default(),
+            peers: bgp::Peerings::new(legacy.memory.maintenance),
             resumable: legacy.resumable,
             journal: Journal::default(),
             timers: Timers::default(),

@@ -579,7 +579,14 @@ impl World {
         let end = self.now + CALM;
         self.calm_until = Some(end);
         self.next_chaos = end + CALM;
-        while self.now < end {
+        while self.now < end || self.status().instances[0].pending.is_some_and(|p| p.what == "drain") {
+            self.step();
+        }
+        // A failback may just have begun: what it asks for takes a moment.
+        let settled = self.now + 15 * SECOND;
+        while self.now < settled
+            && (self.kernel.next().is_some() || self.isp.next().is_some_and(|t| t <= self.now + SECOND))
+        {
             self.step();
         }
         self.next_chaos = self.now + SECOND;
