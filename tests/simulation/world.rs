@@ -579,7 +579,8 @@ impl World {
         let end = self.now + CALM;
         self.calm_until = Some(end);
         self.next_chaos = end + CALM;
-        while self.now < end || self.status().instances[0].pending.is_some_and(|p| p.what == "drain") {
+        while self.now < end || self.status().instances[0].pending.as_ref().is_some_and(|p| p.what == "drain")
+        {
             self.step();
         }
         // A failback may just have begun: what it asks for takes a moment.
