@@ -17,8 +17,38 @@ fn inspect(command: &[String]) -> ScriptVerdict {
     }
 }
 
+/// What the files hold that the cases name.
+fn file(path: &Path) -> Result<Vec<u8>, String> {
+    let many_wrong = (0..30).map(|n| format!("198.51.100.{n}/24 # {n}\n")).collect::<String>();
+    let many_outside = (0..30).map(|n| format!("203.0.{n}.0/24\n")).collect::<String>();
+    let name = path.to_str().unwrap_or_default();
+    let text = match name {
+        "key" | "/etc/key" => "secret\n",
+        "other-key" => "another",
+        "open-key" => return Err(format!("`{name}` can be read or changed by everybody: chmod 600 {name}")),
+        "empty-key" => "\n",
+        "long-key" => "0123456789012345678901234567890123456789012345678901234567890123456789012345678901",
+        "two-lines-key" => "one\ntwo\n",
+        "prefixes" => "# ours\n198.51.100.0/24\r\n\n  2001:db8:100::/48 # all of it\n",
+        "prefixes-only-comments" => "# none\n\n",
+        "prefixes-wrong" => "198.51.100.0/24\n198.51.100.1/24\nnonsense\n192.0.2.1\n",
+        "prefixes-many-wrong" => &many_wrong,
+        "prefixes-outside" => "198.51.100.0/24\n203.0.113.0/24\n",
+        "prefixes-many-outside" => &many_outside,
+        "prefixes-long" => "198.51.100.0/25\n198.51.100.0/24\n198.51.100.128/25\n",
+        "prefixes-default" => "0.0.0.0/0\n",
+        _ => return Err(format!("`{name}` cannot be read: No such file or directory (os error 2)")),
+    };
+    Ok(text.into())
+}
+
 fn outcome(source: &str) -> String {
-    let env = Env { hostname: "standby.example".into(), inspect_script: &inspect };
+    let env = Env {
+        hostname: "standby.example".into(),
+        inspect_script: &inspect,
+        read_secret: &file,
+        read_prefixes: &file,
+    };
     match config::parse("input.toml", source, &env) {
         Ok((config, warnings)) => {
             let mut text = String::new();

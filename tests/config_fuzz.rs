@@ -1,9 +1,12 @@
 //! Whatever the file holds, the reader does not panic, and every place that it names is inside the file.
 
+use std::path::Path;
+
 use announcerd::config::{self, Env, ScriptVerdict};
 use proptest::prelude::*;
 
-const VALID: &str = include_str!("../conf/standby-bird.toml");
+const VALID: [&str; 2] =
+    [include_str!("../conf/standby-bird.toml"), include_str!("../conf/standby-bgp.toml")];
 
 /// Pieces that lead deeper into the reader than random characters do.
 const PIECES: &[&str] = &[
@@ -33,6 +36,23 @@ const PIECES: &[&str] = &[
     "address = \"2001:db8::1/128\"\n",
     "interval = \"1s\"\n",
     "timeout = \"9d\"\n",
+    "[[bgp]]\n",
+    "peer = \"203.0.113.1\"\n",
+    "peer = \"a\"\n",
+    "peer_as = 64500\n",
+    "local_as = 64501\n",
+    "next_hop = [\"2001:db8::1\"]\n",
+    "password_file = \"good\"\n",
+    "multihop = 2\nttl_security = true\n",
+    "router_id = \"203.0.113.2\"\n",
+    "[[instance.announce]]\n",
+    "prefixes = [\"198.51.100.0/24\", \"0.0.0.0/0\"]\n",
+    "prefixes_file = \"good\"\n",
+    "prefixes_file = \"bad\"\n",
+    "peers = [\"a\"]\n",
+    "master = { med = 1, communities = [\"no-export\", \"1:2\"] }\n",
+    "backup = \"withdraw\"\n",
+    "backup = { prepend = 2 }\n",
     "= ",
     "[",
     "]",
@@ -55,7 +75,17 @@ const PIECES: &[&str] = &[
 ];
 
 fn check(source: &str) -> Result<(), TestCaseError> {
-    let env = Env { hostname: "h".into(), inspect_script: &|_| ScriptVerdict::Ok };
+    let file = |path: &Path| match path.to_str() {
+        Some("good") => Ok(b"198.51.100.0/24\n".to_vec()),
+        Some("bad") => Ok(b"\xff\n198.51.100.7/24 #\n1".to_vec()),
+        _ => Err("there is none".to_owned()),
+    };
+    let env = Env {
+        hostname: "h".into(),
+        inspect_script: &|_| ScriptVerdict::Ok,
+        read_secret: &file,
+        read_prefixes: &file,
+    };
     let items = match config::parse("f", source, &env) {
         Ok((_, warnings)) => warnings,
         Err(diagnostics) => {
@@ -76,23 +106,26 @@ fn check(source: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The valid example with one piece of it replaced.
+/// A valid example with one piece of it replaced.
 fn mutated() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any::<String>(),
         prop::sample::select(PIECES).prop_map(str::to_owned),
         Just(String::new()),
     ];
-    (0..VALID.len(), 0..40usize, piece).prop_map(|(at, length, piece)| {
-        let cut = |mut at: usize| {
-            at = at.min(VALID.len());
-            while !VALID.is_char_boundary(at) {
-                at -= 1;
-            }
-            at
-        };
-        format!("{}{piece}{}", &VALID[..cut(at)], &VALID[cut(at + length)..])
-    })
+    (prop::sample::select(&VALID[..]), any::<prop::sample::Index>(), 0..40usize, piece).prop_map(
+        |(valid, at, length, piece)| {
+            let at = at.index(valid.len());
+            let cut = |mut at: usize| {
+                at = at.min(valid.len());
+                while !valid.is_char_boundary(at) {
+                    at -= 1;
+                }
+                at
+            };
+            format!("{}{piece}{}", &valid[..cut(at)], &valid[cut(at + length)..])
+        },
+    )
 }
 
 proptest! {

@@ -13,7 +13,12 @@ fn parse(source: &str) -> Result<(Config, Vec<config::Diagnostic>), Diagnostics>
 }
 
 fn env() -> Env<'static> {
-    Env { hostname: "standby.example".into(), inspect_script: &|_| ScriptVerdict::Ok }
+    Env {
+        hostname: "standby.example".into(),
+        inspect_script: &|_| ScriptVerdict::Ok,
+        read_secret: &|path| Ok(path.to_string_lossy().into_owned().into_bytes()),
+        read_prefixes: &|path| Err(format!("there is no {}", path.display())),
+    }
 }
 
 fn good(source: &str) -> Config {
@@ -282,12 +287,21 @@ fn what_is_not_said_has_the_defaults_of_the_specification() {
 
 #[test]
 fn the_shipped_examples_are_right_and_give_no_warning() {
-    for name in ["standby-bird.toml", "standby-frr.toml"] {
+    for name in [
+        "standby-bird.toml",
+        "standby-frr.toml",
+        "standby-bgp.toml",
+        "route-server-primary.toml",
+        "route-server-standby.toml",
+        "primary-site.toml",
+        "anycast.toml",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
         match config::load(&path, &env()) {
             Ok((config, warnings)) => {
                 assert!(warnings.is_empty(), "{name}: {warnings:?}");
-                assert!(config.instances[0].routes[0].export);
+                let instance = &config.instances[0];
+                assert!(instance.routes.iter().any(|r| r.export) || !instance.announces.is_empty());
             }
             Err(diagnostics) => panic!("{diagnostics}"),
         }

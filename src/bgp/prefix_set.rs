@@ -35,6 +35,15 @@ impl PrefixSet {
         self.len() == 0
     }
 
+    /// The longest member that is `prefix` or covers it: one binary search a prefix length.
+    pub fn covering(&self, prefix: Prefix) -> Option<Prefix> {
+        let block = self.block(prefix.family());
+        (0..=prefix.len()).rev().find_map(|len| {
+            let wider = Prefix::containing(prefix.address(), len)?;
+            block.find(&octets_of(wider)[..entry_size(len)]).map(|_| wider)
+        })
+    }
+
     /// The prefixes, IPv4 first, short ones before long ones.
     pub fn iter(&self) -> impl Iterator<Item = Prefix> {
         let of = |family| {
@@ -80,13 +89,7 @@ impl NlriBlock {
         let size: usize = prefixes.iter().map(|prefix| entry_size(prefix.len())).sum();
         let mut builder = Builder { octets: Vec::with_capacity(size), ..Builder::default() };
         for prefix in prefixes {
-            let mut entry = [0; 17];
-            entry[0] = prefix.len();
-            match prefix.address() {
-                IpAddr::V4(address) => entry[1..5].copy_from_slice(&address.octets()),
-                IpAddr::V6(address) => entry[1..17].copy_from_slice(&address.octets()),
-            }
-            builder.push(&entry[..entry_size(prefix.len())]);
+            builder.push(&octets_of(prefix)[..entry_size(prefix.len())]);
         }
         builder.build()
     }
@@ -195,6 +198,17 @@ impl NlriBlock {
     }
 }
 
+/// The NLRI entry of a prefix, and zeros behind it.
+fn octets_of(prefix: Prefix) -> [u8; 17] {
+    let mut entry = [0; 17];
+    entry[0] = prefix.len();
+    match prefix.address() {
+        IpAddr::V4(address) => entry[1..5].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => entry[1..17].copy_from_slice(&address.octets()),
+    }
+    entry
+}
+
 /// The octets that an NLRI entry of this prefix length takes.
 fn entry_size(len: u8) -> usize {
     1 + usize::from(len.div_ceil(8))
@@ -272,6 +286,18 @@ mod tests {
         assert_eq!(fits, [5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 2, 2, 1, 0, 0]);
         assert_eq!(block.fit(2, 3, 100), 2);
         assert_eq!(block.fit(3, 5, 3), 5);
+    }
+
+    #[test]
+    fn the_longest_member_that_covers() {
+        let set = set(&["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/25", "2001:db8::/32"]);
+        let covering = |text: &str| set.covering(text.parse().unwrap()).map(|prefix| prefix.to_string());
+        assert_eq!(covering("10.1.2.3/32").as_deref(), Some("10.1.0.0/16"));
+        assert_eq!(covering("10.2.0.0/16").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(covering("192.0.2.0/25").as_deref(), Some("192.0.2.0/25"));
+        assert_eq!(covering("192.0.2.0/24"), None);
+        assert_eq!(covering("2001:db8:1::1/128").as_deref(), Some("2001:db8::/32"));
+        assert_eq!(covering("::/0"), None);
     }
 
     #[test]

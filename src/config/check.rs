@@ -24,7 +24,7 @@ pub(super) struct ReadCheck {
     pub path: String,
     /// Where the name stands.
     pub name_span: Span,
-    /// Where the target stands (host, url or connect_to), and its key.
+    /// Where the target stands (host, url, connect_to or peer), and its key.
     pub target: (&'static str, Span),
     /// The check; `None` if something about it is wrong.
     pub check: Option<Check>,
@@ -53,6 +53,7 @@ const KEYS_OF_TYPES: &[(&str, &str)] = &[
     ("invert", "exec"),
     ("path", "file"),
     ("max_age", "file"),
+    ("peer", "bgp"),
 ];
 
 /// Reads all of them.
@@ -113,7 +114,7 @@ fn kind(item: &Item<'_, '_>) -> Option<Kind> {
         item.fail::<()>(later::message(text));
         return Some(Kind::Later);
     }
-    let choices = ["ping", "http", "tcp", "exec", "link", "file"].map(|name| (name, Kind::Now(name)));
+    let choices = ["ping", "http", "tcp", "exec", "link", "file", "bgp"].map(|name| (name, Kind::Now(name)));
     item.one_of(&choices)
 }
 
@@ -126,9 +127,9 @@ struct Rhythm {
 }
 
 impl Rhythm {
-    /// A link tells each change at once: nothing is gained by waiting for a second result, unless the file says so.
+    /// A link and a session tell each change at once: nothing is gained by waiting for a second result, unless the file says so.
     fn defaults(kind: &str) -> (u32, u32) {
-        if kind == "link" { (1, 1) } else { (3, 2) }
+        if matches!(kind, "link" | "bgp") { (1, 1) } else { (3, 2) }
     }
 
     fn read(table: &mut Table<'_, '_>, kind: &str) -> Self {

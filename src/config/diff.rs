@@ -9,9 +9,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::facts;
-use super::model::{Check, Config, Instance, Name, Node};
+use super::model::{Announce, Bgp, Check, Config, Instance, Name, Node};
+use crate::bgp::PrefixSet;
+use crate::bgp::family::FAMILIES;
+use crate::net::Prefix;
 
-/// What became of a check or an instance.
+/// What became of a check, a peer or an instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// It is as it was: it must not be disturbed.
@@ -42,6 +45,8 @@ pub struct Diff {
     pub node: Vec<NodeChange>,
     /// Every check of both: those of the new configuration in its order, then the removed.
     pub checks: Vec<(Name, Change)>,
+    /// Every BGP peer of both, in the same order.
+    pub bgp: Vec<(Name, Change)>,
     /// Every instance of both, in the same order.
     pub instances: Vec<(Name, Change)>,
 }
@@ -53,8 +58,9 @@ const AT_START_ONLY: [&str; 3] = ["control", "state_dir", "route_protocol"];
 pub fn diff(old: &Config, new: &Config) -> Diff {
     Diff {
         node: node(&old.node, &new.node),
-        checks: named(&old.checks, &new.checks, |c: &Check| &c.name, check),
-        instances: named(&old.instances, &new.instances, |i: &Instance| &i.name, instance),
+        checks: named(&old.checks, &new.checks, |c: &Check| &*c.name, check),
+        bgp: named(&old.bgp, &new.bgp, |b: &Bgp| &*b.session.name, bgp),
+        instances: named(&old.instances, &new.instances, |i: &Instance| &*i.name, instance),
     }
 }
 
@@ -62,7 +68,7 @@ impl Diff {
     /// True if nothing changed.
     pub fn is_empty(&self) -> bool {
         let kept = |list: &[(Name, Change)]| list.iter().all(|(_, change)| *change == Change::Keep);
-        self.node.is_empty() && kept(&self.checks) && kept(&self.instances)
+        self.node.is_empty() && kept(&self.checks) && kept(&self.bgp) && kept(&self.instances)
     }
 
     /// Why this difference cannot be applied without a restart; `None` if it can.
@@ -78,8 +84,9 @@ impl Diff {
     pub fn lines(&self) -> Vec<String> {
         let node = self.node.iter().map(|change| format!("node: {}", change.words));
         let checks = self.checks.iter().filter_map(|(name, change)| line("check", name, change));
+        let bgp = self.bgp.iter().filter_map(|(name, change)| line("bgp", name, change));
         let instances = self.instances.iter().filter_map(|(name, change)| line("instance", name, change));
-        node.chain(checks).chain(instances).collect()
+        node.chain(checks).chain(bgp).chain(instances).collect()
     }
 }
 
@@ -104,19 +111,19 @@ fn line(kind: &str, name: &str, change: &Change) -> Option<String> {
 fn named<T: PartialEq>(
     old: &[Arc<T>],
     new: &[Arc<T>],
-    name: impl Fn(&T) -> &Name,
+    name: impl Fn(&T) -> &str,
     words: impl Fn(&T, &T) -> Vec<String>,
 ) -> Vec<(Name, Change)> {
-    let before: HashMap<&Name, &Arc<T>> = old.iter().map(|o| (name(o), o)).collect();
-    let after: HashMap<&Name, ()> = new.iter().map(|n| (name(n), ())).collect();
+    let before: HashMap<&str, &Arc<T>> = old.iter().map(|o| (name(o), o)).collect();
+    let after: HashMap<&str, ()> = new.iter().map(|n| (name(n), ())).collect();
     let change = |n: &Arc<T>| match before.get(name(n)) {
         None => Change::Added,
         Some(o) if *o == n => Change::Keep,
         Some(o) => Change::Changed(words(o, n)),
     };
-    let present = new.iter().map(|n| (name(n).clone(), change(n)));
+    let present = new.iter().map(|n| (Name::from(name(n)), change(n)));
     let gone = old.iter().filter(|o| !after.contains_key(name(o)));
-    present.chain(gone.map(|o| (name(o).clone(), Change::Removed))).collect()
+    present.chain(gone.map(|o| (Name::from(name(o)), Change::Removed))).collect()
 }
 
 fn node(old: &Node, new: &Node) -> Vec<NodeChange> {
@@ -132,11 +139,56 @@ fn check(old: &Check, new: &Check) -> Vec<String> {
     words_of(facts_that_differ(facts::check(old), facts::check(new)))
 }
 
+fn bgp(old: &Bgp, new: &Bgp) -> Vec<String> {
+    words_of(facts_that_differ(facts::bgp(old), facts::bgp(new)))
+}
+
 fn instance(old: &Instance, new: &Instance) -> Vec<String> {
     let mut words = words_of(facts_that_differ(facts::instance(old), facts::instance(new)));
     words.extend(objects("route", &facts::routes(old), &facts::routes(new)));
     words.extend(objects("address", &facts::addresses(old), &facts::addresses(new)));
+    words.extend(announces(&old.announces, &new.announces));
     words
+}
+
+/// Announcements have no names: the n-th is compared with the n-th.
+fn announces(old: &[Announce], new: &[Announce]) -> Vec<String> {
+    let pairs = (0..old.len().max(new.len())).map(|n| (n, old.get(n), new.get(n)));
+    let differ = pairs.filter(|(_, old, new)| old != new);
+    let words = differ.flat_map(|(n, old, new)| {
+        let words = match (old, new) {
+            (Some(old), Some(new)) => announce(old, new),
+            (None, _) => vec!["added".to_owned()],
+            (_, None) => vec!["removed".to_owned()],
+        };
+        words.into_iter().map(move |words| format!("announce[{n}] {words}"))
+    });
+    words.collect()
+}
+
+fn announce(old: &Announce, new: &Announce) -> Vec<String> {
+    let mut words = words_of(facts_that_differ(facts::announce(old), facts::announce(new)));
+    words.extend(prefixes("added", &new.prefixes, &old.prefixes));
+    words.extend(prefixes("removed", &old.prefixes, &new.prefixes));
+    words
+}
+
+/// The members of one set that are not in the other: by name if they are few.
+fn prefixes(verb: &str, set: &PrefixSet, other: &PrefixSet) -> Option<String> {
+    let block = |family| set.block(family).difference(other.block(family));
+    let rest = FAMILIES.map(|family| (family, block(family)));
+    let count: usize = rest.iter().map(|(_, block)| block.len()).sum();
+    if count == 0 {
+        return None;
+    }
+    if count > LISTED {
+        return Some(format!("{count} prefixes {verb}"));
+    }
+    let members = |(family, block): &(_, crate::bgp::prefix_set::NlriBlock)| -> Vec<Prefix> {
+        (0..block.len()).filter_map(|n| block.prefix(*family, n)).collect()
+    };
+    let names: Vec<String> = rest.iter().flat_map(members).map(|prefix| prefix.to_string()).collect();
+    Some(format!("{} {verb}", names.join(" ")))
 }
 
 fn words_of(changes: Vec<(&'static str, String)>) -> Vec<String> {
@@ -153,7 +205,7 @@ fn facts_that_differ(old: Vec<facts::Fact>, new: Vec<facts::Fact>) -> Vec<(&'sta
     differ.map(words).collect()
 }
 
-/// More changed routes or addresses than this are counted, not listed.
+/// More changed routes, addresses or prefixes than this are counted, not listed.
 const LISTED: usize = 5;
 
 /// Objects by their key: which are added, removed, and changed.

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 
 use super::duration::show;
 use super::model::{
-    Address, BgpSession, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node, Notify, OnStop,
-    Origin, Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Tcp, When,
+    Address, Announce, Bgp, BgpSession, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node,
+    Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Secret, Tcp,
+    When,
 };
+use crate::bgp::{Attributes, GracefulRestartConfig, PeerConfig};
 use crate::net::Prefix;
 
 /// What is said of one key.
@@ -145,7 +147,7 @@ fn http(http: &Http) -> Vec<Fact> {
     facts
 }
 
-/// Everything but routes and addresses.
+/// Everything but routes, addresses and announcements.
 pub(super) fn instance(instance: &Instance) -> Vec<Fact> {
     let Instance {
         name: _,
@@ -213,6 +215,76 @@ fn notify(notify: &Notify) -> Vec<Fact> {
         fact("notify_timeout", show(*timeout)),
         fact("notify_retry", retry),
     ]
+}
+
+pub(super) fn bgp(bgp: &Bgp) -> Vec<Fact> {
+    let Bgp { session, password } = bgp;
+    let PeerConfig {
+        name: _,
+        peer,
+        port,
+        peer_as,
+        local_as,
+        local_address,
+        router_id,
+        passive,
+        hold_time,
+        connect_retry,
+        send_hold_time,
+        ttl_security,
+        multihop,
+        graceful_restart,
+        role,
+        role_strict,
+        next_hop_v4,
+        next_hop_v6,
+        families,
+    } = session;
+    let restart_time = graceful_restart.map(|GracefulRestartConfig { restart_time }| show(restart_time));
+    let families: Vec<&str> = families.iter().map(super::probe::family_words).collect();
+    let password = password.as_ref().map(|Secret(key)| format!("{key:?}"));
+    vec![
+        fact("peer", peer),
+        fact("port", port),
+        fact("peer_as", peer_as),
+        fact("local_as", local_as),
+        maybe("local_address", *local_address),
+        fact("router_id", router_id),
+        fact("passive", passive),
+        fact("hold_time", show(*hold_time)),
+        fact("connect_retry", show(*connect_retry)),
+        maybe("send_hold_time", send_hold_time.map(show)),
+        fact("ttl_security", ttl_security),
+        maybe("multihop", *multihop),
+        maybe("graceful_restart", restart_time),
+        maybe("role", *role),
+        fact("role_strict", role_strict),
+        maybe("next_hop (IPv4)", *next_hop_v4),
+        maybe("next_hop (IPv6)", *next_hop_v6),
+        fact("families", list(&families)),
+        Fact { secret: true, ..maybe("password", password) },
+    ]
+}
+
+/// Everything but the prefixes.
+pub(super) fn announce(announce: &Announce) -> Vec<Fact> {
+    let Announce { prefixes: _, peers, master, backup } = announce;
+    vec![
+        fact("peers", list(peers)),
+        fact("master", attributes(master)),
+        fact("backup", backup.as_deref().map_or("withdraw".to_owned(), attributes)),
+    ]
+}
+
+fn attributes(attributes: &Attributes) -> String {
+    let Attributes { med, prepend, communities, extended_communities, large_communities } = attributes;
+    let mut parts = Vec::new();
+    parts.extend(med.map(|med| format!("med {med}")));
+    parts.extend((*prepend > 0).then(|| format!("prepend {prepend}")));
+    parts.extend(communities.iter().map(ToString::to_string));
+    parts.extend(extended_communities.iter().map(ToString::to_string));
+    parts.extend(large_communities.iter().map(ToString::to_string));
+    format!("{{{}}}", parts.join(" "))
 }
 
 /// The routes by what the kernel tells them apart by, each in words.

@@ -1,11 +1,13 @@
 //! The guards that can be judged at load (SPEC 4): what would be asked of ourselves after a takeover, what would
 //! leave the allowed prefixes, what hangs on DNS alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use reqwest::Url;
 
+use super::announce::ReadAnnounce;
+use super::bgp::ReadBgp;
 use super::check::ReadCheck;
 use super::instance::ReadInstance;
 use super::model::{Check, Host, Node, Probe, RouteKind};
@@ -15,14 +17,22 @@ use super::report::{Report, Span};
 use crate::net::Prefix;
 
 /// Runs all of them.
-pub(super) fn guard(report: &Report<'_>, node: &Node, checks: &[ReadCheck], instances: &[ReadInstance]) {
+pub(super) fn guard(
+    report: &Report<'_>,
+    node: &Node,
+    checks: &[ReadCheck],
+    peers: &[ReadBgp],
+    instances: &[ReadInstance],
+) {
     if let Some(allowed) = &node.allowed_prefixes {
         exports_are_allowed(report, &PrefixMap::new(allowed.iter().map(|p| (*p, ()))), instances);
     }
     default_exports(report, instances);
     let by_name: HashMap<&str, &ReadCheck> =
         checks.iter().rev().filter_map(|c| Some((c.name.as_deref()?, c))).collect();
-    primaries_are_elsewhere(report, &by_name, instances);
+    let own = Own::new(instances);
+    primaries_are_elsewhere(report, &own, &by_name, instances);
+    peers_are_elsewhere(report, &own, peers);
     for instance in instances {
         depends_on_dns(report, &by_name, instance);
     }
@@ -54,13 +64,10 @@ fn default_exports(report: &Report<'_>, instances: &[ReadInstance]) {
 /// Refuses primary checks whose target will be this machine once it is MASTER.
 fn primaries_are_elsewhere(
     report: &Report<'_>,
+    own: &Own<'_>,
     checks: &HashMap<&str, &ReadCheck>,
     instances: &[ReadInstance],
 ) {
-    let own = own_prefixes(instances);
-    if own.is_empty() {
-        return;
-    }
     let mut told: HashMap<&str, ()> = HashMap::new();
     for gate in instances.iter().filter_map(|i| i.primary.as_ref()) {
         for (name, _) in &gate.checks {
@@ -69,7 +76,7 @@ fn primaries_are_elsewhere(
             let Some((prefix, span)) = own.covering(Prefix::host(target)) else { continue };
             if told.insert(name, ()).is_none() {
                 let (key, at) = &read.target;
-                let line = report.line_of(span);
+                let line = report.line_of(&span);
                 let words = format!(
                     "{target} lies in our own {prefix} (line {line}): after a takeover we would be asking ourselves, and hand back at once; probe an address that only the primary has"
                 );
@@ -79,16 +86,50 @@ fn primaries_are_elsewhere(
     }
 }
 
+/// Refuses BGP peers whose address will be this machine's once it is MASTER.
+fn peers_are_elsewhere(report: &Report<'_>, own: &Own<'_>, peers: &[ReadBgp]) {
+    for peer in peers {
+        let Some(address) = peer.bgp.as_ref().map(|bgp| bgp.session.peer) else { continue };
+        let Some((prefix, span)) = own.covering(Prefix::host(address)) else { continue };
+        let line = report.line_of(&span);
+        let words = format!(
+            "{address} lies in our own {prefix} (line {line}): as MASTER this machine would draw the peer's address to itself; a peer must be outside of what is announced"
+        );
+        report.error(peer.peer_span.clone(), join(&peer.path, "peer"), words);
+    }
+}
+
 /// Everything that draws traffic to this machine while it is MASTER, with its place.
-fn own_prefixes(instances: &[ReadInstance]) -> PrefixMap<Span> {
-    let ours = |route: &super::model::Route| {
-        route.export || route.kind == RouteKind::Local || route.dev.as_deref() == Some("lo")
-    };
-    let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| ours(&read.route));
-    let routes = routes.map(|read| (read.route.to, read.to.clone()));
-    let addresses = instances.iter().flat_map(|i| &i.addresses);
-    let addresses = addresses.map(|read| (Prefix::host(read.address.address), read.span.clone()));
-    PrefixMap::new(routes.chain(addresses))
+struct Own<'i> {
+    kernel: PrefixMap<Span>,
+    announces: Vec<&'i ReadAnnounce>,
+}
+
+impl<'i> Own<'i> {
+    fn new(instances: &'i [ReadInstance]) -> Self {
+        let ours = |route: &super::model::Route| {
+            route.export || route.kind == RouteKind::Local || route.dev.as_deref() == Some("lo")
+        };
+        let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| ours(&read.route));
+        let routes = routes.map(|read| (read.route.to, read.to.clone()));
+        let addresses = instances.iter().flat_map(|i| &i.addresses);
+        let addresses = addresses.map(|read| (Prefix::host(read.address.address), read.span.clone()));
+        Own {
+            kernel: PrefixMap::new(routes.chain(addresses)),
+            announces: instances.iter().flat_map(|i| &i.announces).collect(),
+        }
+    }
+
+    /// What of it holds `prefix`. An announced default route holds everything and draws nothing of ours.
+    fn covering(&self, prefix: Prefix) -> Option<(Prefix, Span)> {
+        let announced = || {
+            self.announces.iter().filter_map(|a| a.prefixes.as_ref()).find_map(|prefixes| {
+                let found = prefixes.set.covering(prefix).filter(|p| !p.is_default())?;
+                Some((found, prefixes.span_of(found)))
+            })
+        };
+        self.kernel.covering(prefix).map(|(found, span)| (found, span.clone())).or_else(announced)
+    }
 }
 
 /// The address that a check asks, if the file says which.
@@ -125,28 +166,30 @@ fn depends_on_dns(report: &Report<'_>, checks: &HashMap<&str, &ReadCheck>, insta
     }
 }
 
-/// Prefixes with something to each, searched by what covers another prefix: one look-up a prefix length.
-struct PrefixMap<T>(HashMap<Prefix, T>);
+/// Prefixes with something to each, searched by what covers another prefix: one look-up for each prefix length
+/// that there is.
+pub(super) struct PrefixMap<T> {
+    entries: HashMap<Prefix, T>,
+    /// Longest first.
+    lengths: Vec<u8>,
+}
 
 impl<T> PrefixMap<T> {
     /// Of equal prefixes the first stays.
-    fn new(entries: impl Iterator<Item = (Prefix, T)>) -> Self {
+    pub fn new(entries: impl Iterator<Item = (Prefix, T)>) -> Self {
         let mut map = HashMap::new();
         for (prefix, value) in entries {
             map.entry(prefix).or_insert(value);
         }
-        PrefixMap(map)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        let lengths: BTreeSet<u8> = map.keys().map(|prefix| prefix.len()).collect();
+        PrefixMap { entries: map, lengths: lengths.into_iter().rev().collect() }
     }
 
     /// The longest prefix that is `prefix` or covers it.
-    fn covering(&self, prefix: Prefix) -> Option<(Prefix, &T)> {
-        (0..=prefix.len()).rev().find_map(|len| {
-            let wider = Prefix::containing(prefix.address(), len)?;
-            self.0.get(&wider).map(|value| (wider, value))
+    pub fn covering(&self, prefix: Prefix) -> Option<(Prefix, &T)> {
+        self.lengths.iter().filter(|len| **len <= prefix.len()).find_map(|len| {
+            let wider = Prefix::containing(prefix.address(), *len)?;
+            self.entries.get(&wider).map(|value| (wider, value))
         })
     }
 }

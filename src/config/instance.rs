@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announce::{self, ReadAnnounce};
 use super::check::path_of;
 use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require};
 use super::reader::{Item, Table};
@@ -23,8 +24,8 @@ const DEFAULT_FAILBACK_DELAY_MAX: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
 const DEFAULT_NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What gives an instance an effect on the kernel.
-const OBJECTS: [&str; 2] = ["route", "address"];
+/// What gives an instance an effect on the kernel and on peers.
+const OBJECTS: [&str; 3] = ["route", "address", "announce"];
 /// What gives it an effect on anything else.
 const SCRIPTS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
 
@@ -43,7 +44,7 @@ const OFTEN_MISPLACED: [&str; 11] = [
     "notify_retry",
 ];
 
-/// Words about a key of the instance that stands under the header of one of its routes or addresses.
+/// Words about a key of the instance that stands under the header of one of its routes, addresses or announcements.
 pub(super) fn misplaced(key: &str) -> Option<String> {
     let of_instance = OFTEN_MISPLACED.contains(&key) || SCRIPTS.contains(&key);
     let words = "is a key of the instance, and TOML gives it to the header above it: move it up, before the first [[instance.…]]";
@@ -68,9 +69,11 @@ pub(super) struct ReadInstance {
     pub routes: Vec<ReadRoute>,
     /// The addresses that are right.
     pub addresses: Vec<ReadAddress>,
+    /// The announcements.
+    pub announces: Vec<ReadAnnounce>,
     /// Everything else.
     pub rest: Rest,
-    /// True if the file names a route, an address or a script at all, right or wrong.
+    /// True if the file names a route, an address, an announcement or a script at all, right or wrong.
     pub does_something: bool,
 }
 
@@ -115,6 +118,7 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
     let rest = rest(&mut table, env);
     let routes = table.or("route", Vec::new(), |i| route::read_routes(&i));
     let addresses = table.or("address", Vec::new(), |i| route::read_addresses(&i));
+    let announces = table.or("announce", Vec::new(), |i| announce::read_all(&i, env));
     let does_something = OBJECTS.iter().any(|key| table.has(key))
         || SCRIPTS.iter().any(|key| table.is_wrong(key))
         || rest.notify.commands().iter().any(|words| !words.is_empty());
@@ -132,6 +136,7 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
         require,
         routes,
         addresses,
+        announces,
         rest,
         does_something,
     })
@@ -266,8 +271,8 @@ impl ReadGate {
 }
 
 impl ReadInstance {
-    /// The instance, once everything about it is known to be right.
-    pub fn into_instance(self) -> Option<Instance> {
+    /// The instance, once everything about it is known to be right; `all_peers` are the names of every `[[bgp]]`.
+    pub fn into_instance(self, all_peers: &[Name]) -> Option<Instance> {
         let primary = self.primary.map(|gate| Primary {
             checks: gate.names(),
             down_when: gate.down_when.0,
@@ -287,7 +292,11 @@ impl ReadInstance {
             notify: self.rest.notify,
             routes: self.routes.into_iter().map(|read| read.route).collect(),
             addresses: self.addresses.into_iter().map(|read| read.address).collect(),
-            announces: Vec::new(),
+            announces: self
+                .announces
+                .into_iter()
+                .map(|a| a.into_announce(all_peers))
+                .collect::<Option<_>>()?,
         })
     }
 }

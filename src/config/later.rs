@@ -4,14 +4,14 @@
 
 /// Tables as the readers call them, and the keys of each that are not supported yet.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["bgp"]),
     ("node", &["metrics"]),
-    ("instance", &["tunnel", "rule", "announce", "vrrp", "notify_url"]),
+    ("instance", &["tunnel", "rule", "vrrp", "notify_url"]),
     ("instance.route", &["nexthops", "mode", "when_none"]),
+    ("bgp", &["bfd"]),
 ];
 
 /// Values of a check's `type` that are not supported yet.
-const CHECK_TYPES: &[&str] = &["bfd", "bgp", "dns"];
+const CHECK_TYPES: &[&str] = &["bfd", "dns"];
 
 /// True if `key` of a table of this kind comes with a later version.
 pub(super) fn key(kind: &str, key: &str) -> bool {

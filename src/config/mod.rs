@@ -2,19 +2,24 @@
 //!
 //! [`parse`] is pure: text in, a configuration or every error out. It goes in three steps. The TOML parser keeps
 //! the place of each value and recovers from syntax errors; `reader` walks the result with types and ranges and one
-//! file a table (`node`, `check`, `instance`, `route`); `resolve` and `guards` then judge what needs the whole.
+//! file a table (`node`, `check`, `bgp`, `instance`, `route`, `announce`); `resolve`, `peers`, `guards` and `guards_bgp` then judge what needs the whole.
 //! No step stops at an error. [`diff`] tells two configurations apart for a reload.
 
+mod announce;
+mod bgp;
 mod check;
 mod diagnostic;
 pub mod diff;
 pub mod duration;
 mod facts;
 mod guards;
+mod guards_bgp;
 mod instance;
 mod later;
 pub mod model;
 mod node;
+mod peers;
+mod prefixes;
 mod probe;
 mod probe_http;
 mod reader;
@@ -46,7 +51,16 @@ pub struct Env<'a> {
     pub hostname: String,
     /// Looks at the program of a command; see [`crate::io::script_guard::inspect`].
     pub inspect_script: &'a dyn Fn(&[String]) -> ScriptVerdict,
+    /// Reads a file that holds a password; refuses, in words, one that others can read. See
+    /// [`crate::io::files::secret`].
+    pub read_secret: ReadFile<'a>,
+    /// Reads a file of prefixes; see [`crate::io::files::prefixes`].
+    pub read_prefixes: ReadFile<'a>,
 }
+
+/// Reads a file that the configuration names, or says in words why it cannot be. Relative paths are meant from the
+/// folder of the configuration.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<Vec<u8>, String>;
 
 /// Whether a program may be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,23 +92,34 @@ pub fn parse(file_name: &str, source: &str, env: &Env<'_>) -> Result<(Config, Ve
 
 fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Option<Config> {
     let mut root = Table::new(report, "", String::new(), 0..0, document);
+    let speaks_bgp = root.has("bgp");
     let node = root.get("node", |i| match i.is_array() {
         true => i.fail("there is one node: write the header as [node]"),
-        false => i.table("node").map(|table| node::read(table, env)),
+        false => i.table("node").map(|table| node::read(table, speaks_bgp, env)),
     });
     let node = node.unwrap_or_else(|| node::default(env));
+    if speaks_bgp && !root.has("node") && !report.is_broken() {
+        report.error(root.key_span("bgp"), "node.router_id", node::NO_ROUTER_ID);
+    }
+    let peers = root.or("bgp", Vec::new(), |i| bgp::read_all(&i, node.router_id, env));
     let checks = root.or("check", Vec::new(), |i| check::read_all(&i, env));
     let instances = root.or("instance", Vec::new(), |i| instance::read_all(&i, env));
     if !root.has("instance") && !report.is_broken() {
         root.warning("instance", "there is no [[instance]]: nothing will ever be announced");
     }
     let all_read = !root.is_wrong("check") && !report.is_broken();
+    let all_peers_read = !root.is_wrong("bgp") && !report.is_broken();
     root.finish();
+    peers::resolve(report, &peers, &checks, &instances, all_peers_read);
     resolve::resolve(report, &checks, &instances, all_read);
-    guards::guard(report, &node, &checks, &instances);
+    guards::guard(report, &node, &checks, &peers, &instances);
+    guards_bgp::guard(report, &node, &peers, &instances);
+    let names: Vec<model::Name> = peers.iter().filter_map(|p| p.name.clone()).collect();
+    let bgp = peers.into_iter().map(|p| p.bgp.map(Arc::new)).collect::<Option<_>>()?;
     let checks = checks.into_iter().map(|c| c.check.map(Arc::new)).collect::<Option<_>>()?;
-    let instances = instances.into_iter().map(|i| i.into_instance().map(Arc::new)).collect::<Option<_>>()?;
-    Some(Config { node, checks, instances, bgp: Vec::new() })
+    let instances =
+        instances.into_iter().map(|i| i.into_instance(&names).map(Arc::new)).collect::<Option<_>>()?;
+    Some(Config { node, checks, instances, bgp })
 }
 
 /// Reads a configuration from a file.

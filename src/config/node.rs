@@ -65,9 +65,16 @@ pub(super) fn default(env: &Env<'_>) -> Node {
     }
 }
 
+/// What a file with a `[[bgp]]` and no router identifier is told.
+pub(super) const NO_ROUTER_ID: &str =
+    "is missing, and [[bgp]] needs it: an IPv4 address of this machine, such as router_id = \"203.0.113.2\"";
+
 /// Reads the table; wrong and absent keys have their defaults.
-pub(super) fn read(mut table: Table<'_, '_>, env: &Env<'_>) -> Node {
+pub(super) fn read(mut table: Table<'_, '_>, speaks_bgp: bool, env: &Env<'_>) -> Node {
     let default = default(env);
+    if speaks_bgp && !table.has("router_id") {
+        table.missing("router_id", NO_ROUTER_ID);
+    }
     let node = Node {
         name: table.or("name", default.name, |i| i.word().map(str::to_owned)),
         router_id: table.get("router_id", |i| router_id(&i)),

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{Exec, File, Host, Link, Origin, Ping, Probe, Tcp};
+use super::model::{BgpSession, Exec, File, Host, Link, Origin, Ping, Probe, Tcp};
 use super::reader::{Item, Table};
 use super::{Env, duration, probe_http, values};
 use crate::net::{Family, family_of};
@@ -19,6 +20,7 @@ pub(super) fn target_key(kind: &str, table: &Table<'_, '_>) -> &'static str {
     match kind {
         "http" if table.has("connect_to") => "connect_to",
         "http" => "url",
+        "bgp" => "peer",
         _ => "host",
     }
 }
@@ -31,6 +33,7 @@ pub(super) fn read(kind: &str, table: &mut Table<'_, '_>, timeout: Duration, env
         "tcp" => tcp(table).map(Probe::Tcp),
         "exec" => exec(table, env).map(Probe::Exec),
         "link" => link(table).map(Probe::Link),
+        "bgp" => session(table).map(Probe::Bgp),
         _ => file(table).map(Probe::File),
     }
 }
@@ -90,6 +93,11 @@ fn exec(table: &mut Table<'_, '_>, env: &Env<'_>) -> Option<Exec> {
 fn link(table: &mut Table<'_, '_>) -> Option<Link> {
     let device = table.need("device", "\"ens3\"", |i| values::device(&i));
     Some(Link { device: device? })
+}
+
+fn session(table: &mut Table<'_, '_>) -> Option<BgpSession> {
+    let peer = table.need("peer", "\"isp-a\"", |i| i.word().map(Arc::from));
+    Some(BgpSession { peer: peer? })
 }
 
 fn file(table: &mut Table<'_, '_>) -> Option<File> {

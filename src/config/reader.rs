@@ -249,6 +249,10 @@ impl<'a, 's> Item<'a, 's> {
         self.value.get_ref().is_str()
     }
 
+    pub fn is_boolean(&self) -> bool {
+        self.value.get_ref().is_bool()
+    }
+
     pub fn is_array(&self) -> bool {
         self.value.get_ref().is_array()
     }

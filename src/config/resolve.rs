@@ -48,7 +48,8 @@ fn unused(report: &Report<'_>, checks: &[ReadCheck], used: &HashSet<&str>) {
     }
 }
 
-fn duplicate_names<'a>(
+/// Refuses a name that is taken already among its kind.
+pub(super) fn duplicate_names<'a>(
     report: &Report<'_>,
     names: impl Iterator<Item = (Option<&'a Name>, &'a String, &'a Span)>,
 ) {
@@ -132,7 +133,9 @@ fn shared(report: &Report<'_>, primary: &ReadGate, require: &ReadGate) {
 fn effects(report: &Report<'_>, instance: &ReadInstance) {
     let Some(name) = &instance.name else { return };
     if !instance.does_something {
-        let words = format!("`{name}` has no route, no address and no script: its state changes nothing");
+        let words = format!(
+            "`{name}` has no route, no address, no announcement and no script: its state changes nothing"
+        );
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
     if !instance.gates_read {

@@ -13,7 +13,7 @@ use crate::net::Prefix;
 /// The kernel's IFNAMSIZ without the NUL.
 const DEVICE_LONGEST: usize = 15;
 
-/// The name of a check or an instance.
+/// The name of a check, an instance or a peer.
 pub(super) fn name(item: &Item<'_, '_>) -> Option<String> {
     let name = item.word()?;
     if name.chars().count() > 64 {
@@ -46,6 +46,11 @@ pub(super) fn path(item: &Item<'_, '_>) -> Option<PathBuf> {
     } else {
         item.fail(format!("{} must be an absolute path, beginning with `/`", brief(text)))
     }
+}
+
+/// A path; a relative one is meant from the folder of the configuration, which whoever opens it sees to.
+pub(super) fn near_path(item: &Item<'_, '_>) -> Option<PathBuf> {
+    item.word().map(PathBuf::from)
 }
 
 /// An address of one machine: not unspecified, not multicast, not broadcast.

@@ -311,7 +311,13 @@ mod tests {
 
     #[test]
     fn the_standbys_configuration_is_sound() {
-        let env = Env { hostname: "standby".into(), inspect_script: &|_| ScriptVerdict::Ok };
+        let no_file = |_: &std::path::Path| Err("there is none".to_owned());
+        let env = Env {
+            hostname: "standby".into(),
+            inspect_script: &|_| ScriptVerdict::Ok,
+            read_secret: &no_file,
+            read_prefixes: &no_file,
+        };
         let (config, warnings) = parse("standby.toml", CONFIG, &env).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert!(config.instance(INSTANCE).is_some());

@@ -5,6 +5,7 @@ pub mod child;
 pub mod clock;
 pub mod control;
 pub mod driver;
+pub mod files;
 pub mod log;
 pub mod netlink;
 pub mod probe;

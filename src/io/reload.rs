@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::JoinHandle;
 
-use super::script_guard;
+use super::{files, script_guard};
 use crate::announcer::event::RequestId;
 use crate::config::model::Config;
 use crate::config::{self, Diagnostic, Diagnostics, Env};
@@ -34,7 +34,13 @@ pub fn read(path: &Path) -> Read {
     let euid = nix::unistd::geteuid().as_raw();
     let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     let inspect = |command: &[String]| script_guard::inspect(command, euid);
-    let env = Env { hostname: hostname.unwrap_or_else(|_| "localhost".to_owned()), inspect_script: &inspect };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let env = Env {
+        hostname: hostname.unwrap_or_else(|_| "localhost".to_owned()),
+        inspect_script: &inspect,
+        read_secret: &|file| files::secret(&folder.join(file), euid),
+        read_prefixes: &|file| files::prefixes(&folder.join(file)),
+    };
     config::load(path, &env)
 }
 
