@@ -1,7 +1,7 @@
 //! What the system said, in words that tell an operator what to look at.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::model::Bgp;
@@ -33,11 +33,20 @@ pub(super) fn refused(error: &io::Error, peer: &Bgp) -> String {
         Some(libc::EADDRNOTAVAIL) => {
             format!("connecting to {to}{from}: this machine does not have that address")
         }
+        Some(libc::EINVAL) if is_link_local(peer) => {
+            format!(
+                "connecting to {to}: a link-local address says nothing without an interface; use a global one"
+            )
+        }
         Some(libc::ENOPROTOOPT) => {
             format!("connecting to {to}: this kernel lacks TCP MD5 or GTSM: {}", plain(error))
         }
         _ => format!("connecting to {to}{from}: {}", plain(error)),
     }
+}
+
+fn is_link_local(peer: &Bgp) -> bool {
+    matches!(peer.session.peer, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// Nothing came back. `suspicious`: segments with bad signatures did.
