@@ -89,7 +89,9 @@ fn a_refusal_from_afar_is_a_failure_at_once() {
 fn probes_are_spread_over_their_interval() {
     let checks: String = (0..200)
         .map(|n| {
-            format!("[[check]]\nname = \"c{n}\"\ntype = \"ping\"\nhost = \"198.18.1.{n}\"\ninterval = \"1s\"\n")
+            format!(
+                "[[check]]\nname = \"c{n}\"\ntype = \"ping\"\nhost = \"198.18.1.{n}\"\ninterval = \"1s\"\n"
+            )
         })
         .collect();
     let mut rig = Rig::new(&format!("{checks}{STANDBY}").replace("[node]\nname = \"hk-1\"", ""));
@@ -109,7 +111,10 @@ fn probes_are_spread_over_their_interval() {
 fn a_window_bears_loss_that_a_row_would_not() {
     let mut rig = Rig::settled(&with(STANDBY, "fall = 3", "fall = { failures = 4, of = 6 }"));
     let (good, bad) = (Target::Answers(MS), Target::Refuses(MS));
-    rig.set("ping", Target::Turns(vec![bad.clone(), bad.clone(), bad.clone(), good.clone(), good.clone(), good]));
+    rig.set(
+        "ping",
+        Target::Turns(vec![bad.clone(), bad.clone(), bad.clone(), good.clone(), good.clone(), good]),
+    );
     rig.run(600 * SECOND);
     assert_eq!((rig.verdict("ping").as_str(), rig.state("a")), ("up", State::Backup));
     rig.set("ping", bad);

@@ -49,7 +49,8 @@ fn all_that_was_flushed_comes_back_in_its_order() {
 fn what_was_refused_is_tried_again_in_its_order() {
     let mut routes = String::new();
     for n in 0..30 {
-        routes.push_str(&format!("[[instance.route]]\nto = \"10.{}.0.0/16\"\nvia = \"172.16.1.9\"\n", 99 - n));
+        routes
+            .push_str(&format!("[[instance.route]]\nto = \"10.{}.0.0/16\"\nvia = \"172.16.1.9\"\n", 99 - n));
     }
     let mut rig = Rig::settled(&format!("{STANDBY}{routes}"));
     rig.kernel.refuses = vec![("172.16.1", OpError::NoDevice("eth0".into()))];
@@ -62,18 +63,22 @@ fn what_was_refused_is_tried_again_in_its_order() {
     rig.tell(Event::LinkIs(link("eth1", true)));
     let told = rig.told();
     assert_eq!(told.len(), 32);
-    assert_eq!(told[..4], [
-        "add address 172.16.1.1/24 dev lo",
-        "add route 10.10.0.0/16 via 172.16.1.9",
-        "add route 10.99.0.0/16 via 172.16.1.9",
-        "add route 10.98.0.0/16 via 172.16.1.9",
-    ]);
+    assert_eq!(
+        told[..4],
+        [
+            "add address 172.16.1.1/24 dev lo",
+            "add route 10.10.0.0/16 via 172.16.1.9",
+            "add route 10.99.0.0/16 via 172.16.1.9",
+            "add route 10.98.0.0/16 via 172.16.1.9",
+        ]
+    );
 }
 
 /// "Objects that others own are never touched": the same object counts as there, another one holds back.
 #[test]
 fn what_others_own_is_never_touched() {
-    let support = Rig::master(STANDBY).kernel.objects.into_values().find(|o| words(o).contains(SUPPORT)).unwrap();
+    let support =
+        Rig::master(STANDBY).kernel.objects.into_values().find(|o| words(o).contains(SUPPORT)).unwrap();
     let mut rig = Rig::settled(STANDBY);
     rig.kernel.foreign.insert("same".into(), support.clone());
     rig.set("ping", Target::Silent);
@@ -113,7 +118,10 @@ fn what_a_crash_left_is_adopted_or_swept() {
     let mut rig = Rig::master(STANDBY).crash(&text, SECOND, true);
     rig.run(60 * SECOND);
     let told = rig.told();
-    assert_eq!(told, ["delete route 10.10.0.0/16 via 172.16.1.9", "add route 10.11.0.0/16 via 172.16.1.9", "a MASTER"]);
+    assert_eq!(
+        told,
+        ["delete route 10.10.0.0/16 via 172.16.1.9", "add route 10.11.0.0/16 via 172.16.1.9", "a MASTER"]
+    );
     // Not to be resumed: swept, and then the ordinary rules.
     let mut rig = Rig::master(STANDBY).crash(STANDBY, SECOND, false);
     rig.run(10 * MS);

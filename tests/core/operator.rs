@@ -100,7 +100,7 @@ fn manual_failback() {
     assert_eq!(rig.instance("a").pending, None);
     rig.command(failback()).unwrap();
     assert_eq!(rig.state("a"), State::Backup);
-    assert!(rig.instance("a").reason.contains("the operator handed back"), "{}", rig.instance("a").reason);
+    assert!(rig.records[0].reason.contains("the operator handed back"), "{:?}", rig.records);
     assert!(rig.command(failback()).is_err(), "there is nothing to hand back");
 }
 

@@ -119,7 +119,9 @@ fn nothing_is_announced_before_the_rest_is_there() {
 /// before the withdraw (exabgp #993): the route goes first.
 #[test]
 fn an_address_of_the_prefix_itself_goes_with_the_announcement() {
-    let text = standby("").replace("172.16.1.1/24", "198.51.100.1/24").replace("via = \"172.16.1.9\"", "dev = \"lo\"\nexport = false");
+    let text = standby("")
+        .replace("172.16.1.1/24", "198.51.100.1/24")
+        .replace("via = \"172.16.1.9\"", "dev = \"lo\"\nexport = false");
     let mut rig = Rig::master(&text);
     rig.set("ping", Target::Answers(MS));
     rig.until_state("a", State::Backup, 60 * SECOND);

@@ -24,7 +24,9 @@ fn the_same_file_changes_nothing() {
 fn other_delays_and_limits_disturb_nothing() {
     let mut rig = Rig::master(STANDBY);
     let successes = rig.check("uplink").successes;
-    let text = standby("failback_delay = \"60s\"\ntakeover_delay = \"7s\"\ndrain = \"1s\"\nnotify_fault = \"/other\"");
+    let text = standby(
+        "failback_delay = \"60s\"\ntakeover_delay = \"7s\"\ndrain = \"1s\"\nnotify_fault = \"/other\"",
+    );
     rig.reload(&text.replace("fall = 3", "fall = 4").replace("interval = \"1s\"", "interval = \"2s\""));
     rig.run(60 * SECOND);
     assert_eq!(rig.told(), Vec::<&str>::new());
@@ -40,15 +42,20 @@ fn objects_change_in_their_place() {
     let text = with(&text, "to = \"10.20.0.0/16\"", "to = \"10.30.0.0/16\"");
     rig.reload(&text);
     rig.run(SECOND);
-    assert_eq!(rig.told(), [
-        "delete route 10.20.0.0/16 dev lo",
-        "add route 10.30.0.0/16 dev lo",
-        "replace route 10.10.0.0/16 via 172.16.1.8",
-    ]);
+    assert_eq!(
+        rig.told(),
+        [
+            "delete route 10.20.0.0/16 dev lo",
+            "add route 10.30.0.0/16 dev lo",
+            "replace route 10.10.0.0/16 via 172.16.1.8",
+        ]
+    );
 }
 
 fn b(lines: &str) -> String {
-    format!("[[instance]]\nname = \"b\"\nprimary = {{ checks = [\"ping\"] }}\nrequire = {{ checks = [\"uplink\"] }}\ndrain = \"10s\"\n{lines}\n")
+    format!(
+        "[[instance]]\nname = \"b\"\nprimary = {{ checks = [\"ping\"] }}\nrequire = {{ checks = [\"uplink\"] }}\ndrain = \"10s\"\n{lines}\n"
+    )
 }
 
 const MOVED: &str = "[[instance.route]]\nto = \"10.40.0.0/16\"\ndev = \"lo\"\nexport = false";

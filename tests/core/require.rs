@@ -47,7 +47,10 @@ fn old_loss_does_not_confirm_an_isolation() {
         let (good, bad) = (Target::Answers(300 * MS), Target::Refuses(MS));
         rig.set("ping", Target::Turns(vec![good.clone(), bad.clone(), bad.clone()]));
         rig.run(30 * SECOND);
-        rig.set("ping", Target::Turns(vec![good.clone(), good.clone(), good.clone(), bad.clone(), bad, good.clone()]));
+        rig.set(
+            "ping",
+            Target::Turns(vec![good.clone(), good.clone(), good.clone(), bad.clone(), bad, good.clone()]),
+        );
         rig.run(61 * SECOND);
         assert_eq!(rig.state("a"), State::Backup);
         rig.forget();
@@ -64,7 +67,11 @@ fn old_loss_does_not_confirm_an_isolation() {
 /// "`unknown` blocks a takeover at once".
 #[test]
 fn unknown_blocks_a_takeover_at_once() {
-    let mut rig = Rig::settled(&with(STANDBY, "fall = 3\nrise = 2\n[[instance]]", "fall = 300\nrise = 2\n[[instance]]"));
+    let mut rig = Rig::settled(&with(
+        STANDBY,
+        "fall = 3\nrise = 2\n[[instance]]",
+        "fall = 300\nrise = 2\n[[instance]]",
+    ));
     rig.set("ping", Target::Silent);
     rig.until("two failures", 5 * SECOND, |r| r.check("ping").failures == 2);
     rig.set("uplink", Target::Blind);
@@ -150,7 +157,11 @@ fn a_recovery_that_breaks_off_starts_anew() {
 /// (sent at once on that failure)."
 #[test]
 fn the_required_checks_are_asked_at_once_on_the_first_failure() {
-    let mut rig = Rig::settled(&with(STANDBY, "host = \"203.0.113.1\"\ninterval = \"1s\"", "host = \"203.0.113.1\"\ninterval = \"60s\""));
+    let mut rig = Rig::settled(&with(
+        STANDBY,
+        "host = \"203.0.113.1\"\ninterval = \"1s\"",
+        "host = \"203.0.113.1\"\ninterval = \"60s\"",
+    ));
     rig.set("ping", Target::Refuses(MS));
     rig.forget();
     rig.until("a failure", 3 * SECOND, |r| r.check("ping").failures == 1);
@@ -162,7 +173,11 @@ fn the_required_checks_are_asked_at_once_on_the_first_failure() {
 /// No witness, no takeover: `require` is up by an old answer only.
 #[test]
 fn an_old_success_is_no_witness() {
-    let mut rig = Rig::settled(&with(STANDBY, "host = \"203.0.113.1\"\ninterval = \"1s\"", "host = \"203.0.113.1\"\ninterval = \"60s\""));
+    let mut rig = Rig::settled(&with(
+        STANDBY,
+        "host = \"203.0.113.1\"\ninterval = \"1s\"",
+        "host = \"203.0.113.1\"\ninterval = \"60s\"",
+    ));
     rig.run(60 * SECOND);
     rig.set("ping", Target::Silent);
     rig.set("uplink", Target::Silent);
@@ -221,7 +236,11 @@ fn an_old_dump_does_not_bring_a_link_back() {
 fn a_primary_that_is_a_link() {
     let link = "[[check]]\nname = \"wire\"\ntype = \"link\"\ndevice = \"eth0\"\n[[instance]]";
     let text = with(&standby("primary = { checks = [\"wire\"] }"), "[[instance]]", link);
-    let text = with(&text, "host = \"203.0.113.1\"\ninterval = \"1s\"", "host = \"203.0.113.1\"\ninterval = \"60s\"");
+    let text = with(
+        &text,
+        "host = \"203.0.113.1\"\ninterval = \"1s\"",
+        "host = \"203.0.113.1\"\ninterval = \"60s\"",
+    );
     let mut rig = Rig::settled(&text);
     rig.set_link("eth0", false);
     let took = rig.until_state("a", State::Master, 70 * SECOND);
@@ -232,7 +251,11 @@ fn a_primary_that_is_a_link() {
 #[test]
 fn a_quorum_of_required_checks() {
     let more = "[[check]]\nname = \"uplink2\"\ntype = \"ping\"\nhost = \"203.0.113.9\"\ninterval = \"1s\"\ntimeout = \"800ms\"\n[[instance]]";
-    let text = with(&standby("require = { checks = [\"uplink\", \"uplink2\"], up_when = \"any\" }"), "[[instance]]", more);
+    let text = with(
+        &standby("require = { checks = [\"uplink\", \"uplink2\"], up_when = \"any\" }"),
+        "[[instance]]",
+        more,
+    );
     let mut rig = Rig::settled(&text);
     rig.set("uplink", Target::Silent);
     rig.run(10 * SECOND);
@@ -256,6 +279,7 @@ rise = 1
 name = "b"
 primary = { checks = ["ping"] }
 require = { checks = ["uplink2"] }
+takeover_delay = "1m"
 [[instance.route]]
 to = "203.0.113.128/25"
 dev = "lo"

@@ -117,8 +117,12 @@ fn a_failed_script_is_tried_again_while_the_state_lasts() {
     rig.set("uplink", Target::Refuses(MS));
     rig.until_state("a", State::Fault, 10 * SECOND);
     rig.run(60 * SECOND);
-    let starts: Vec<u64> =
-        rig.story.iter().filter(|(_, w)| w == "run /fault").map(|(t, _)| t.since(rig.when("a FAULT")).as_secs()).collect();
+    let starts: Vec<u64> = rig
+        .story
+        .iter()
+        .filter(|(_, w)| w == "run /fault")
+        .map(|(t, _)| t.since(rig.when("a FAULT")).as_secs())
+        .collect();
     assert_eq!(starts, [0, 1, 3, 7]);
     // The state ends: so do the tries.
     rig.set("uplink", Target::Answers(MS));
@@ -155,7 +159,10 @@ fn arguments_and_environment() {
     rig.until_state("a", State::Master, 10 * SECOND);
     rig.run(SECOND);
     let commands: Vec<Vec<String>> = rig.runs.iter().map(|r| r.command.clone()).collect();
-    assert_eq!(commands, [vec!["/master"], vec!["/any", "--flag", "two words", "INSTANCE", "a", "MASTER", "100"]]);
+    assert_eq!(
+        commands,
+        [vec!["/master"], vec!["/any", "--flag", "two words", "INSTANCE", "a", "MASTER", "100"]]
+    );
     let env: std::collections::BTreeMap<_, _> = rig.runs[0].env.iter().cloned().collect();
     assert_eq!(env["ANNOUNCERD_NODE"], "hk-1");
     assert_eq!(env["ANNOUNCERD_INSTANCE"], "a");
@@ -168,7 +175,9 @@ fn arguments_and_environment() {
 #[test]
 fn a_script_that_is_refused_stops_nothing() {
     let mut rig = Rig::settled(STANDBY);
-    rig.programs.takes.insert("/master", (MS, ScriptEnd::NotStarted("/master can be written to by others".into())));
+    rig.programs
+        .takes
+        .insert("/master", (MS, ScriptEnd::NotStarted("/master can be written to by others".into())));
     rig.set("ping", Target::Silent);
     rig.until_state("a", State::Master, 10 * SECOND);
     rig.run(SECOND);

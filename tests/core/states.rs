@@ -146,7 +146,7 @@ fn leaving_fault_decides_anew() {
     rig.set("uplink", Target::Answers(MS));
     rig.until_state("a", State::Backup, 5 * SECOND);
     let took = rig.until_state("a", State::Master, 10 * SECOND);
-    assert!((2 * SECOND..=5 * SECOND).contains(&took), "{took:?}");
+    assert!((1900 * MS..=5 * SECOND).contains(&took), "{took:?}");
 }
 
 /// FIELD 6: `takeover_delay` counts when leaving FAULT, too.

@@ -76,7 +76,11 @@ fn a_resumed_master_obeys_the_ordinary_rules() {
     rig.set("ping", Target::Answers(MS));
     rig.until_state("a", State::Master, 5 * SECOND);
     let took = rig.until_state("a", State::Backup, 60 * SECOND);
-    assert_eq!(took, 30 * SECOND, "FIELD 6: the failback delay, not at once and not for ever (keepalived #80)");
+    assert_eq!(
+        took,
+        30 * SECOND,
+        "FIELD 6: the failback delay, not at once and not for ever (keepalived #80)"
+    );
 
     let mut rig = Rig::master(STANDBY).crash(STANDBY, SECOND, true);
     rig.set("uplink", Target::Refuses(MS));
