@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::effect::Level;
 use super::event::{ScriptEnd, ScriptId};
-use super::gate::{self, PrimaryState, RequireView};
+use super::gate::{self, PrimaryState, RequireState, RequireView};
 use super::instance::{self, Inputs, Instance, Transition};
 use super::journal::{State, Timeline};
 use super::scripts::{Action, Job, Scripts};
@@ -66,6 +66,7 @@ impl Announcer {
             retired: false,
         };
         self.members.insert(id, member);
+        self.index_users();
         // The first look follows from the timer, so that all instances exist by then.
         self.timers.set(Timer::Instance(id), Some(now));
     }
@@ -73,6 +74,30 @@ impl Announcer {
     pub(super) fn ids_of(&self, names: &[Name]) -> Vec<CheckId> {
         // Every name was checked at load.
         names.iter().filter_map(|n| self.check_ids.get(n).copied()).collect()
+    }
+
+    /// Who goes by which check; to be called when an instance has come, gone or changed.
+    pub(super) fn index_users(&mut self) {
+        self.users.clear();
+        for (id, member) in &self.members {
+            for check in member.primary.iter().chain(&member.require) {
+                let users = self.users.entry(*check).or_default();
+                if users.last() != Some(id) {
+                    users.push(*id);
+                }
+            }
+        }
+    }
+
+    /// The instances that go by a check.
+    pub(super) fn users_of(&self, check: CheckId) -> Vec<InstanceId> {
+        self.users.get(&check).cloned().unwrap_or_default()
+    }
+
+    /// True if an instance knows that it is not cut off.
+    pub(super) fn is_connected(&self, member: &Member, now: Time) -> bool {
+        matches!(member.instance.state(), State::Backup | State::Master)
+            && self.inputs(member, now).require.state == RequireState::Met
     }
 
     pub(super) fn id_of(&self, name: &str) -> Option<InstanceId> {
@@ -116,14 +141,10 @@ impl Announcer {
     /// A check's verdict changed, or (without `changed`) it has a new result: its success may be the witness that a
     /// takeover waits for, its failure the confirmation.
     pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
-        let concerned = |m: &Member| {
-            let ours = m.require.contains(&check) || m.primary.contains(&check);
-            ours && (changed || m.waits_for_witness)
-        };
-        let ids: Vec<InstanceId> =
-            self.members.iter().filter(|(_, m)| concerned(m)).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.evaluate(id, now);
+        for id in self.users_of(check) {
+            if changed || self.members.get(&id).is_some_and(|m| m.waits_for_witness) {
+                self.evaluate(id, now);
+            }
         }
     }
 
@@ -183,13 +204,14 @@ impl Announcer {
         }
         self.set_script_timer(id);
         for check in distrusted {
-            self.distrust(check, now);
+            self.distrust(check, id, now);
         }
     }
 
     /// After the kernel's answers: what waited for them goes on.
     pub(super) fn conclude(&mut self, now: Time) {
-        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
+        let waits = |m: &Member| m.open.is_some() || m.held.is_some();
+        let ids: Vec<InstanceId> = self.members.iter().filter(|(_, m)| waits(m)).map(|(id, _)| *id).collect();
         for id in ids {
             self.conclude_one(id, now);
         }

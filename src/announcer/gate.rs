@@ -124,6 +124,14 @@ pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
     fresh.count() >= config.up_when.needed(checks.len())
 }
 
-fn describe<'a>(checks: impl Iterator<Item = &'a Check>) -> String {
-    checks.map(Check::describe).collect::<Vec<_>>().join(", ")
+/// How many checks a reason names.
+const NAMED: usize = 8;
+
+fn describe<'a>(mut checks: impl Iterator<Item = &'a Check>) -> String {
+    let mut words: Vec<String> = checks.by_ref().take(NAMED).map(Check::describe).collect();
+    let rest = checks.count();
+    if rest > 0 {
+        words.push(format!("and {rest} more"));
+    }
+    words.join(", ")
 }

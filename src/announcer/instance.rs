@@ -215,10 +215,15 @@ impl Instance {
 
     /// The operator wants the traffic back at the primary now. Errors say why that cannot be.
     pub fn ask_failback(&mut self, inputs: &Inputs, reset_flaps: bool) -> Result<String, String> {
+        let answer = self.try_failback(inputs, reset_flaps)?;
         if reset_flaps {
             self.flaps = 0;
             self.last_failback = None;
         }
+        Ok(answer)
+    }
+
+    fn try_failback(&mut self, inputs: &Inputs, reset_flaps: bool) -> Result<String, String> {
         let name = &self.config.name;
         if self.state() != State::Master {
             return match reset_flaps {
@@ -353,13 +358,25 @@ impl Instance {
                 let delay = if at_once { Duration::ZERO } else { self.config.takeover_delay };
                 let due = match takeover {
                     Some(due) if !at_once => due,
-                    _ if !met => return self.wait_in_backup(takeover, drain),
+                    _ if !met => {
+                        self.reason = format!("{reason}; but {}", fault_reason(&inputs.require));
+                        return self.wait_in_backup(takeover, drain);
+                    }
                     _ => now + delay,
                 };
                 if due <= now && met {
                     return Some(self.take_over(reason, first_bad, flap, now));
                 }
+                self.reason = match met {
+                    true => format!("{reason}; takeover_delay runs"),
+                    false => format!("{reason}; but {}", fault_reason(&inputs.require)),
+                };
                 Some(due)
+            }
+            // The primary stays down, as far as can be seen: the delay runs on, and its end waits for a witness.
+            Call::Stay { reason } if seems_down(inputs) => {
+                self.reason = reason;
+                takeover
             }
             Call::HandBack { reason, .. } | Call::Stay { reason } => {
                 self.reason = reason;
@@ -551,6 +568,10 @@ impl Instance {
             was_cut_off: false,
         }
     }
+}
+
+fn seems_down(inputs: &Inputs) -> bool {
+    inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down)
 }
 
 fn fault_reason(require: &RequireView) -> String {

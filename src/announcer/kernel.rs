@@ -1,5 +1,6 @@
 //! The kernel's side: operations out, answers and dumps in, and when to look again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::effect::Level;
@@ -13,13 +14,15 @@ use crate::time::Time;
 const SCAN: Duration = Duration::from_secs(10);
 /// News come in swarms: from one dump to the next at least this long…
 const DUMP_GAP: Duration = Duration::from_millis(100);
+/// …after one that failed at least this long…
+const DUMP_FAILED: Duration = Duration::from_secs(1);
 /// …and this many times as long as a dump takes, so that reading never is all that we do.
 const DUMP_SHARE: u32 = 10;
 /// A dump that has not come back by then is asked for again.
 const DUMP_BOUND: Duration = Duration::from_secs(15);
 
 /// Where the reading of the kernel stands.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct DumpState {
     /// Under way since then.
     running: Option<(DumpId, Time)>,
@@ -28,6 +31,19 @@ pub(super) struct DumpState {
     not_before: Time,
     /// The last number given.
     last: u64,
+    /// Links that were heard of while it ran: what it says of them is older.
+    told: BTreeSet<String>,
+    /// The last one failed, for that reason.
+    failed: Option<String>,
+}
+
+impl DumpState {
+    /// There was news of that link.
+    pub(super) fn link_told(&mut self, name: &str) {
+        if self.running.is_some() {
+            self.told.insert(name.to_owned());
+        }
+    }
 }
 
 impl Announcer {
@@ -48,6 +64,7 @@ impl Announcer {
         let id = DumpId(self.dump.last);
         self.dump.running = Some((id, now));
         self.dump.again = false;
+        self.dump.told.clear();
         self.fib.dump_started();
         self.timers.set(Timer::Scan, Some(now + DUMP_BOUND));
         self.emit(Effect::Dump(id));
@@ -66,19 +83,30 @@ impl Announcer {
             return;
         }
         self.dump.running = None;
-        let gap = DUMP_GAP.max(now.since(since).saturating_mul(DUMP_SHARE));
+        let least = if result.is_ok() { DUMP_GAP } else { DUMP_FAILED };
+        let gap = least.max(now.since(since).saturating_mul(DUMP_SHARE));
         self.dump.not_before = now + gap;
         let next = if self.dump.again || result.is_err() { gap } else { SCAN };
         self.timers.set(Timer::Scan, Some(now + next));
         match result {
-            Ok(dump) => self.take_in(dump, now),
-            Err(why) => self.log(Level::Error, None, format!("the kernel's routes cannot be read: {why}")),
+            Ok(dump) => {
+                self.dump.failed = None;
+                self.take_in(dump, now);
+            }
+            Err(why) if self.dump.failed.as_ref() == Some(&why) => {}
+            Err(why) => {
+                self.log(Level::Error, None, format!("the kernel's routes cannot be read: {why}"));
+                self.dump.failed = Some(why);
+            }
         }
     }
 
     fn take_in(&mut self, dump: Dump, now: Time) {
         let first = !self.fib.is_known();
-        self.links = dump.links.into_iter().map(|l| (l.name.clone(), l)).collect();
+        let told = std::mem::take(&mut self.dump.told);
+        self.links.retain(|name, _| told.contains(name));
+        let others = dump.links.into_iter().filter(|l| !told.contains(&l.name));
+        self.links.extend(others.map(|l| (l.name.clone(), l)));
         self.fib.dumped(dump.objects);
         self.refresh_told_checks(now);
         if first {

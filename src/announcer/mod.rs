@@ -28,7 +28,7 @@ pub mod scripts;
 pub mod timers;
 pub mod witness;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ pub struct Announcer {
     checks: BTreeMap<CheckId, Check>,
     check_ids: HashMap<Name, CheckId>,
     members: BTreeMap<InstanceId, Member>,
+    users: HashMap<CheckId, Vec<InstanceId>>,
     links: BTreeMap<String, LinkState>,
     fib: Fib,
     dump: kernel::DumpState,
@@ -77,10 +78,13 @@ pub struct Announcer {
     resumable: bool,
     journal: Journal,
     timers: Timers,
-    outstanding: HashMap<ProbeId, Outstanding>,
+    outstanding: BTreeMap<ProbeId, Outstanding>,
+    /// Checks with a witness probe under way.
+    asked: HashSet<CheckId>,
     effects: VecDeque<Effect>,
     own: Arc<[Prefix]>,
     next_id: u64,
+    next_probe: u64,
     next_script: u64,
     stopping: Option<Stopping>,
     saved: Memory,
@@ -111,6 +115,7 @@ impl Announcer {
             checks: BTreeMap::new(),
             check_ids: HashMap::new(),
             members: BTreeMap::new(),
+            users: HashMap::new(),
             links: BTreeMap::new(),
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
@@ -118,9 +123,11 @@ impl Announcer {
             resumable: legacy.resumable,
             journal: Journal::default(),
             timers: Timers::default(),
-            outstanding: HashMap::new(),
+            outstanding: BTreeMap::new(),
+            asked: HashSet::new(),
             effects: VecDeque::new(),
             next_id: 0,
+            next_probe: 0,
             next_script: 0,
             stopping: None,
             saved: legacy.memory.clone(),

@@ -187,6 +187,7 @@ impl Announcer {
     fn forget_instance(&mut self, id: InstanceId) {
         self.fib.remove(id);
         self.members.remove(&id);
+        self.index_users();
         self.timers.set(Timer::Instance(id), None);
         self.timers.set(Timer::Script(id), None);
         self.memory_stale = true;
@@ -210,10 +211,9 @@ impl Announcer {
     fn exit(&mut self) {
         let handover = self.stopping == Some(Stopping::HandingOver);
         self.stopping = Some(Stopping::Gone);
-        let under_way: Vec<_> = self.outstanding.drain().map(|(id, _)| id).collect();
+        let under_way: Vec<_> = self.outstanding.keys().copied().collect();
         for id in under_way {
-            self.timers.set(Timer::ProbeTimeout(id), None);
-            self.emit(Effect::CancelProbe(id));
+            self.cancel_probe(id);
         }
         self.memory_stale = true;
         self.save_if_changed();

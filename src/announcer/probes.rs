@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conduct::Member;
 use super::effect::Level;
 use super::event::{Outcome, ProbeId};
 use super::gate;
-use super::timers::{CheckId, Timer};
+use super::timers::{CheckId, InstanceId, Timer};
 use super::{Announcer, Effect, LATE};
 use crate::config::model;
 use crate::fib::object::LinkState;
@@ -52,8 +53,17 @@ impl Announcer {
         }
     }
 
-    fn cancel_probe(&mut self, id: ProbeId) {
-        self.outstanding.remove(&id);
+    /// The probe is no longer under way.
+    fn take_probe(&mut self, id: ProbeId) -> Option<Outstanding> {
+        let probe = self.outstanding.remove(&id)?;
+        if probe.witness {
+            self.asked.remove(&probe.check);
+        }
+        Some(probe)
+    }
+
+    pub(super) fn cancel_probe(&mut self, id: ProbeId) {
+        self.take_probe(id);
         self.timers.set(Timer::ProbeTimeout(id), None);
         self.emit(Effect::CancelProbe(id));
     }
@@ -63,23 +73,27 @@ impl Announcer {
         check.probe_sent(now);
         let next = check.next_probe();
         self.timers.set(Timer::Probe(id), next);
-        if self.stopping.is_none() {
-            self.send_probe(id, false, now);
-        }
+        self.send_probe(id, false, now);
     }
 
     fn send_probe(&mut self, check: CheckId, witness: bool, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
         let Some(config) = self.checks.get(&check).map(|c| c.config.clone()) else { return };
-        self.next_id += 1;
-        let id = ProbeId(self.next_id);
+        self.next_probe += 1;
+        let id = ProbeId(self.next_probe);
         self.outstanding.insert(id, Outstanding { check, sent: now, witness });
+        if witness {
+            self.asked.insert(check);
+        }
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
         let own = self.own.clone();
         self.emit(Effect::Probe { id, check: config, own });
     }
 
     pub(super) fn on_probe_timeout(&mut self, id: ProbeId, now: Time) {
-        let Some(probe) = self.outstanding.remove(&id) else { return };
+        let Some(probe) = self.take_probe(id) else { return };
         self.emit(Effect::CancelProbe(id));
         let Some(check) = self.checks.get(&probe.check) else { return };
         let waited = humantime::format_duration(check.config.timeout);
@@ -88,7 +102,7 @@ impl Announcer {
 
     pub(super) fn on_probe(&mut self, id: ProbeId, outcome: Outcome, now: Time) {
         // Unknown ids are answers that came too late, or to a check that is no more.
-        let Some(probe) = self.outstanding.remove(&id) else { return };
+        let Some(probe) = self.take_probe(id) else { return };
         self.timers.set(Timer::ProbeTimeout(id), None);
         self.judge(probe, outcome, now);
     }
@@ -102,7 +116,8 @@ impl Announcer {
         }
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
-        let row_is_over = check.threshold().failures() == 0;
+        // A window that is not full has old failures in it: they must not speak for a row that begins later.
+        let row_is_over = check.threshold().failures() == 0 || check.verdict() != Verdict::Down;
         if changed {
             self.report_verdict(probe.check, before);
         }
@@ -119,15 +134,18 @@ impl Announcer {
     }
 
     fn note_failure(&mut self, check: CheckId, sent: Time, now: Time) {
-        for member in self.members.values_mut().filter(|m| m.primary.contains(&check)) {
-            member.rows.failed(check, sent, now);
+        for id in self.users_of(check) {
+            if let Some(member) = self.members.get_mut(&id).filter(|m| m.primary.contains(&check)) {
+                member.rows.failed(check, sent, now);
+            }
         }
     }
 
     /// A success ends the check's own row of failures, and may be the witness that other rows wait for.
     fn note_success(&mut self, check: CheckId, row_is_over: bool, now: Time) {
         let mut again = Vec::new();
-        for member in self.members.values_mut() {
+        for id in self.users_of(check) {
+            let Some(member) = self.members.get_mut(&id) else { continue };
             if row_is_over {
                 member.rows.ended(check);
             }
@@ -148,8 +166,16 @@ impl Announcer {
         }
     }
 
-    /// What was counted against this check does not count.
-    pub(super) fn distrust(&mut self, id: CheckId, now: Time) {
+    /// What was counted against this check does not count: `instance` was cut off meanwhile. If another one that was not
+    /// goes by the check as well, it does count: the first has forgotten its rows, and waits for new ones (unless a
+    /// single failure makes a row).
+    pub(super) fn distrust(&mut self, id: CheckId, instance: InstanceId, now: Time) {
+        let others = self.users_of(id).into_iter().filter(|user| *user != instance);
+        let sees = |m: &Member| m.primary.contains(&id) && self.is_connected(m, now);
+        let is_seen = others.filter_map(|user| self.members.get(&user)).any(sees);
+        if is_seen && self.checks.get(&id).is_some_and(|c| c.config.fall.failures() > 1) {
+            return;
+        }
         let is_down = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
         if is_down && self.forget_check(id, "what it seemed while this node was cut off does not count", now)
         {
@@ -169,15 +195,15 @@ impl Announcer {
     /// before the fall is complete.
     fn call_witnesses(&mut self, failed: CheckId, now: Time) {
         let mut wanted: Vec<CheckId> = Vec::new();
-        for member in
-            self.members.values().filter(|m| m.instance.could_take_over() && m.primary.contains(&failed))
-        {
-            wanted.extend(&member.require);
+        for user in self.users_of(failed).iter().filter_map(|id| self.members.get(id)) {
+            if user.instance.could_take_over() && user.primary.contains(&failed) {
+                wanted.extend(&user.require);
+            }
         }
         wanted.sort_unstable();
         wanted.dedup();
         for id in wanted {
-            let asked = self.outstanding.values().any(|o| o.check == id && o.witness);
+            let asked = self.asked.contains(&id);
             let is_told = self.checks.get(&id).is_some_and(Check::is_told);
             if is_told {
                 self.refresh_told_check(id, now);
@@ -209,23 +235,31 @@ impl Announcer {
     pub(super) fn tell_check(&mut self, id: CheckId, wrong: Option<&str>, now: Time) {
         let Some(check) = self.checks.get_mut(&id) else { return };
         let before = check.verdict();
-        if check.told(wrong, now) {
+        let changed = check.told(wrong, now);
+        if changed {
             self.report_verdict(id, before);
-            if wrong.is_some() {
-                self.call_witnesses(id, now);
-            }
+        }
+        // News are news even if they are the old ones: a witness, or a failure of the primary's.
+        if wrong.is_none() {
+            self.note_success(id, true, now);
+        } else if changed {
+            self.call_witnesses(id, now);
+        }
+        if changed {
             self.reconsider(id, true, now);
         }
     }
 
     pub(super) fn on_link(&mut self, link: LinkState, now: Time) {
         let name = link.name.clone();
+        self.dump.link_told(&name);
         if self.links.insert(name.clone(), link.clone()) != Some(link) {
             self.link_news(&name, now);
         }
     }
 
     pub(super) fn on_link_gone(&mut self, name: &str, now: Time) {
+        self.dump.link_told(name);
         if self.links.remove(name).is_some() {
             self.link_news(name, now);
         }
@@ -295,8 +329,10 @@ impl Announcer {
 
     /// What was counted for or against this check does not count any more. Returns true if its verdict changed.
     fn forget_check(&mut self, id: CheckId, why: &str, now: Time) -> bool {
-        for member in self.members.values_mut() {
-            member.rows.ended(id);
+        for user in self.users_of(id) {
+            if let Some(member) = self.members.get_mut(&user) {
+                member.rows.ended(id);
+            }
         }
         let Some(check) = self.checks.get_mut(&id) else { return false };
         let before = check.verdict();

@@ -26,6 +26,7 @@ impl Announcer {
             if let Some(member) = self.members.get_mut(&id) {
                 member.retired = true;
             }
+            self.fib.yield_to_others(id);
             self.leave(id, "no longer configured", false, std::time::Duration::ZERO, now);
         }
         for instance in self.config.instances.clone() {
@@ -34,6 +35,7 @@ impl Announcer {
                 None => self.add_instance(instance, &Legacy::default(), now),
             }
         }
+        self.index_users();
         self.drop_checks();
         self.reload_peers(now);
         let ids: Vec<InstanceId> = self.members.keys().copied().collect();
@@ -82,6 +84,7 @@ impl Announcer {
         let primary = self.ids_of(config.primary.as_ref().map_or(&[], |p| &p.checks));
         let require = self.ids_of(config.require.as_ref().map_or(&[], |r| &r.checks));
         let Some(member) = self.members.get_mut(&id) else { return };
+        member.rows.retain(&primary);
         member.primary = primary;
         member.require = require;
         if *member.instance.config == *config {

@@ -27,7 +27,7 @@ impl Announcer {
         Status {
             node,
             instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
-            checks: self.checks.values().map(|c| check_status(c, clock)).collect(),
+            checks: self.checks_in_order().map(|c| check_status(c, clock)).collect(),
             bgp: self.bgp_status(now),
             bfd: Vec::new(),
             kernel: rows
@@ -41,6 +41,12 @@ impl Announcer {
                 })
                 .collect(),
         }
+    }
+
+    /// In the order of the configuration.
+    fn checks_in_order(&self) -> impl Iterator<Item = &Check> {
+        let ids = self.config.checks.iter().filter_map(|c| self.check_ids.get(&c.name));
+        ids.filter_map(|id| self.checks.get(id))
     }
 
     /// Transitions with a number above `seq`, oldest first.

@@ -38,6 +38,11 @@ impl Rows {
         self.rows.remove(&check);
     }
 
+    /// Only these checks are the primary's now.
+    pub fn retain(&mut self, checks: &[CheckId]) {
+        self.rows.retain(|check, _| checks.contains(check));
+    }
+
     /// All rows are over: nothing that was seen so far counts.
     pub fn forget(&mut self) {
         self.rows.clear();

@@ -3,7 +3,7 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::desired::{Planned, Stage};
@@ -48,6 +48,8 @@ struct Wanted {
     object: Object,
     owner: InstanceId,
     stage: Stage,
+    /// Its place among what the owner plans: the order in which they come.
+    place: usize,
     /// As last counted in the owner's progress.
     there: bool,
     refused: bool,
@@ -70,13 +72,15 @@ struct Owner {
     planned: Vec<Planned>,
     level: Level,
     released: bool,
+    /// On its way out: takes nothing from others.
+    yields: bool,
     progress: Progress,
 }
 
 /// The whole of it.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
-    owners: HashMap<InstanceId, Owner>,
+    owners: BTreeMap<InstanceId, Owner>,
     wanted: HashMap<Key, Wanted>,
     observed: HashMap<Key, Object>,
     /// Who asked for an object that is to go, so that its progress counts.
@@ -98,18 +102,25 @@ pub struct Fib {
 impl Fib {
     /// Adds an instance, or gives it new objects. It keeps its level.
     pub fn set_objects(&mut self, id: InstanceId, planned: Vec<Planned>) {
-        let (level, released, old) = match self.owners.remove(&id) {
-            Some(o) => (o.level, o.released, o.planned),
-            None => (Level::Nothing, false, Vec::new()),
+        let (level, released, yields, old) = match self.owners.remove(&id) {
+            Some(o) => (o.level, o.released, o.yields, o.planned),
+            None => (Level::Nothing, false, false, Vec::new()),
         };
         let kept: HashSet<&Key> = planned.iter().map(|p| &p.key).collect();
         for gone in old.iter().rev().filter(|p| !kept.contains(&p.key)) {
             self.unwant(id, &gone.key);
         }
         drop(kept);
-        self.owners.insert(id, Owner { planned, level, released, progress: Progress::default() });
+        self.owners.insert(id, Owner { planned, level, released, yields, progress: Progress::default() });
         self.apply(id);
         self.recount(id);
+    }
+
+    /// The instance is on its way out: what another one wants as well is the other's from now on.
+    pub fn yield_to_others(&mut self, id: InstanceId) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.yields = true;
+        }
     }
 
     /// The instance is gone: it wants nothing any more.
@@ -121,9 +132,12 @@ impl Fib {
     /// Sets what an instance wants. `resumed` permits its announcement at once: it is there already.
     pub fn set_level(&mut self, id: InstanceId, level: Level, resumed: bool) {
         let Some(owner) = self.owners.get_mut(&id) else { return };
-        owner.released = level == Level::Full && (owner.released || resumed);
-        owner.level = level;
-        self.apply(id);
+        let released = level == Level::Full && (owner.released || resumed);
+        let changed = (owner.level, owner.released) != (level, released);
+        (owner.level, owner.released) = (level, released);
+        if changed {
+            self.apply(id);
+        }
         self.release(id);
     }
 
@@ -186,7 +200,7 @@ impl Fib {
 
     /// Marks what is due again by `now`; with `all`, every refused one, because the world has changed.
     pub fn retry(&mut self, now: Time, all: bool) {
-        let due: Vec<Key> = self
+        let mut due: Vec<Key> = self
             .slots
             .iter_mut()
             .filter(|(_, s)| s.retry_at.is_some_and(|at| all || at <= now))
@@ -195,6 +209,7 @@ impl Fib {
                 key.clone()
             })
             .collect();
+        self.in_order(&mut due);
         for key in due {
             self.mark(&key);
         }
@@ -206,7 +221,7 @@ impl Fib {
         let mut unsure = false;
         for (id, result) in results {
             let Some(key) = self.ops.remove(&id) else { continue };
-            unsure |= matches!(result, Err(OpError::NoAnswer));
+            unsure |= matches!(result, Err(OpError::NoAnswer | OpError::OursExists));
             self.finish(&key, id, result, now);
         }
         let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
@@ -232,14 +247,14 @@ impl Fib {
         changed.extend(found.keys().filter(|k| !self.observed.contains_key(*k)).cloned());
         changed.retain(|k| !touched.contains(k));
         let unsure = self.slots.iter_mut().filter(|(k, s)| s.unsure.is_some() && !touched.contains(*k));
-        let resolved: Vec<Key> = unsure
+        let mut resolved: Vec<Key> = unsure
             .map(|(key, slot)| {
                 slot.unsure = None;
                 key.clone()
             })
             .collect();
-        // Routes go before the addresses they hang on.
-        changed.sort_unstable_by(|a, b| b.cmp(a));
+        self.in_order(&mut changed);
+        self.in_order(&mut resolved);
         for key in changed {
             let now_there = found.remove(&key);
             self.note_change(&key, now_there.as_ref(), first);
@@ -318,8 +333,8 @@ impl Fib {
         for p in planned.iter().rev().filter(|p| !p.stage.is_wanted(level, released)) {
             self.unwant(id, &p.key);
         }
-        for p in planned.iter().filter(|p| p.stage.is_wanted(level, released)) {
-            self.want(id, p);
+        for (place, p) in planned.iter().enumerate().filter(|(_, p)| p.stage.is_wanted(level, released)) {
+            self.want(id, place, p);
         }
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.planned = planned;
@@ -335,18 +350,33 @@ impl Fib {
         }
     }
 
-    fn want(&mut self, id: InstanceId, p: &Planned) {
-        if self
-            .wanted
-            .get(&p.key)
-            .is_some_and(|w| w.object == p.object && w.owner == id && w.stage == p.stage)
-        {
-            return;
+    /// Sorts keys so that what is to go comes first, routes before the addresses they hang on, and then what is to
+    /// come, in the order of its plan.
+    fn in_order(&self, keys: &mut [Key]) {
+        let place = |k: &Key| self.wanted.get(k).map(|w| (w.owner, w.place));
+        keys.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then_with(|| b.cmp(a)));
+    }
+
+    fn want(&mut self, id: InstanceId, place: usize, p: &Planned) {
+        if let Some(wanted) = self.wanted.get_mut(&p.key) {
+            if wanted.object == p.object && wanted.owner == id && wanted.stage == p.stage {
+                wanted.place = place;
+                return;
+            }
+            if wanted.owner != id && self.owners.get(&id).is_some_and(|o| o.yields) {
+                return;
+            }
         }
         self.uncount(&p.key);
         self.stop_leaving(&p.key);
-        let wanted =
-            Wanted { object: p.object.clone(), owner: id, stage: p.stage, there: true, refused: false };
+        let wanted = Wanted {
+            object: p.object.clone(),
+            owner: id,
+            stage: p.stage,
+            place,
+            there: true,
+            refused: false,
+        };
         self.wanted.insert(p.key.clone(), wanted);
         self.forget_error(&p.key);
         self.refresh(&p.key);
@@ -378,6 +408,15 @@ impl Fib {
             slot.error = None;
             slot.retry_at = None;
             slot.refusals = 0;
+            self.drop_slot(key);
+        }
+    }
+
+    /// Nothing goes on about that key any more?
+    fn drop_slot(&mut self, key: &Key) {
+        let is_over = |s: &Slot| s.in_flight.is_empty() && s.error.is_none() && s.unsure.is_none();
+        if self.slots.get(key).is_some_and(is_over) {
+            self.slots.remove(key);
         }
     }
 
@@ -460,13 +499,7 @@ impl Fib {
         }
         self.refresh(key);
         self.mark(key);
-        if self
-            .slots
-            .get(key)
-            .is_some_and(|s| s.in_flight.is_empty() && s.error.is_none() && s.unsure.is_none())
-        {
-            self.slots.remove(key);
-        }
+        self.drop_slot(key);
     }
 
     fn refused(&mut self, key: &Key, error: OpError, now: Time) {
@@ -519,7 +552,8 @@ impl Fib {
         let error = self.slots.get(key).and_then(|s| s.error.as_ref());
         let there = self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object))
             || error == Some(&OpError::ForeignSame);
-        let refused = !there && error.is_some_and(|e| *e != OpError::OursExists);
+        let is_open = |e: &OpError| matches!(e, OpError::OursExists | OpError::NoAnswer);
+        let refused = !there && error.is_some_and(|e| !is_open(e));
         self.uncount(key);
         let Some(wanted) = self.wanted.get_mut(key) else { return };
         wanted.there = there;

@@ -48,6 +48,10 @@ impl Schedule {
         if self.next <= now {
             let behind = now.since(self.next).as_nanos() / self.interval.as_nanos().max(1) + 1;
             self.next = self.next + self.interval.saturating_mul(u32::try_from(behind).unwrap_or(u32::MAX));
+            // Back at its phase, but not right behind this one: both would fail of one and the same trouble.
+            if self.next.since(now) < self.interval / 2 {
+                self.next = self.next + self.interval;
+            }
         }
         if self.interval >= GRID * 10 {
             let grid = i64::try_from(GRID.as_nanos()).unwrap_or(1);
@@ -57,7 +61,7 @@ impl Schedule {
         }
     }
 
-    /// The next is due at `now`, the later ones at intervals from it.
+    /// The next is due at `now`.
     pub fn hasten(&mut self, now: Time) {
         self.next = self.next.min(now);
     }

@@ -1,0 +1,120 @@
+//! What stands around the core: a kernel that does what it is told after a millisecond, scripts that end when they are
+//! told to, targets that answer or do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use announcerd::announcer::event::{Dump, Outcome, ScriptEnd};
+use announcerd::fib::object::{Action, LinkState, Object, Op, OpError, OpId};
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// How a target answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Target {
+    /// Well, after this long.
+    Answers(Duration),
+    /// Not at all: the probe's timeout decides.
+    Silent,
+    /// With a failure, after this long.
+    Refuses(Duration),
+    /// The probe could not be made.
+    Blind,
+    /// In turn, the first first.
+    Turns(Vec<Target>),
+}
+
+impl Target {
+    /// What comes back of a probe, and when; None for silence.
+    pub fn ask(&mut self) -> Option<(Duration, Outcome)> {
+        match self {
+            Target::Answers(rtt) => Some((*rtt, Outcome::Success { rtt: Some(*rtt) })),
+            Target::Silent => None,
+            Target::Refuses(after) => Some((*after, Outcome::Failure("host unreachable".into()))),
+            Target::Blind => Some((MS, Outcome::Blind("no route to host".into()))),
+            Target::Turns(turns) => {
+                turns.rotate_left(1);
+                turns.last_mut().and_then(Target::ask)
+            }
+        }
+    }
+}
+
+/// A kernel. Objects are told apart by the words that `ip` would be given.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// Ours.
+    pub objects: BTreeMap<String, Object>,
+    /// Somebody else's.
+    pub foreign: BTreeMap<String, Object>,
+    pub links: Vec<LinkState>,
+    /// Adding an object with these words in it fails so.
+    pub refuses: Vec<(&'static str, OpError)>,
+    /// An object with the second word in it needs one with the first.
+    pub needs: Vec<(&'static str, &'static str)>,
+    /// Answers are kept back.
+    pub mute: bool,
+}
+
+pub fn words(object: &Object) -> String {
+    format!("{} {object}", object.kind())
+}
+
+impl Kernel {
+    pub fn execute(&mut self, op: Op) -> (OpId, Result<(), OpError>) {
+        (op.id, self.act(op.action))
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), OpError> {
+        let key = action.object().key();
+        let clash = |o: &&Object| o.key() == key;
+        if let Action::Delete(_) = action {
+            self.objects.retain(|_, o| o.key() != key);
+            return Ok(());
+        }
+        let object = action.object().clone();
+        let text = words(&object);
+        if let Some((_, error)) = self.refuses.iter().find(|(part, _)| text.contains(part)) {
+            return Err(error.clone());
+        }
+        for (needed, part) in &self.needs {
+            if text.contains(part) && !self.objects.keys().any(|k| k.contains(needed)) {
+                return Err(OpError::Refused("Network is unreachable".into()));
+            }
+        }
+        match self.foreign.values().find(clash) {
+            Some(same) if *same == object => return Err(OpError::ForeignSame),
+            Some(other) => return Err(OpError::ForeignOther(other.to_string())),
+            None => {}
+        }
+        if matches!(action, Action::Add(_)) && self.objects.values().any(|o| o.key() == key) {
+            return Err(OpError::OursExists);
+        }
+        self.objects.retain(|_, o| o.key() != key);
+        self.objects.insert(text, object);
+        Ok(())
+    }
+
+    pub fn dump(&self) -> Dump {
+        Dump { links: self.links.clone(), objects: self.objects.values().cloned().collect() }
+    }
+
+    pub fn has(&self, part: &str) -> bool {
+        self.objects.keys().any(|k| k.contains(part))
+    }
+
+    pub fn all(&self) -> Vec<&str> {
+        self.objects.keys().map(String::as_str).collect()
+    }
+}
+
+/// How long a program takes and how it ends; the default is a millisecond, with success.
+#[derive(Debug, Default)]
+pub struct Programs {
+    pub takes: BTreeMap<&'static str, (Duration, ScriptEnd)>,
+    /// These end when they are killed only…
+    pub hang: BTreeSet<&'static str>,
+    /// …and these not even then.
+    pub immortal: BTreeSet<&'static str>,
+}

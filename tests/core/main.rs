@@ -1,0 +1,16 @@
+//! The core, sentence by sentence: each test quotes the sentence of the contract that it proves, or names the report
+//! from the field (keepalived's and others' trackers) that must not be ours. Events and virtual time in; effects,
+//! state, journal and status out. No socket, no clock, no sleep.
+
+mod checks;
+mod fake;
+mod kernel;
+mod operator;
+mod order;
+mod primary;
+mod reload;
+mod require;
+mod rig;
+mod scripts;
+mod states;
+mod stop_restart;

@@ -1,0 +1,159 @@
+//! SPEC 4, "Stop and restart".
+
+use announcerd::announcer::Event;
+use announcerd::announcer::event::Forced;
+use announcerd::announcer::journal::State;
+
+use crate::fake::{MS, SECOND, Target};
+use crate::rig::{EXPORT, Rig, STANDBY, SUPPORT, standby};
+
+/// "Stop withdraws": at once, and a second signal cuts the drain.
+#[test]
+fn a_second_signal_cuts_the_drain() {
+    let mut rig = Rig::master(STANDBY);
+    rig.tell(Event::Terminate);
+    assert!(!rig.kernel.has(EXPORT) && rig.kernel.has(SUPPORT));
+    rig.run(SECOND);
+    assert!(rig.exit.is_none());
+    rig.tell(Event::Terminate);
+    let took = rig.until("exit", 10 * SECOND, |r| r.exit.is_some());
+    assert!(took <= 10 * MS, "{took:?}");
+    assert_eq!((rig.exit, rig.kernel.objects.len()), (Some(None), 0));
+}
+
+/// A stop in any state ends, and leaves nothing.
+#[test]
+fn a_stop_in_any_state_leaves_nothing() {
+    for after in [0, 1, 2, 5, 9, 1000, 3000, 3801, 5000, 14_000, 44_000, 50_000] {
+        let mut rig = Rig::new(STANDBY);
+        rig.set("ping", Target::Turns([vec![Target::Answers(MS); 4], vec![Target::Refuses(MS); 9]].concat()));
+        rig.run(MS * after);
+        rig.tell(Event::Terminate);
+        rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
+        assert_eq!(rig.kernel.all(), Vec::<&str>::new(), "stopped after {after} ms");
+    }
+}
+
+/// A kernel that never answers, or a script that hangs: the stop ends all the same.
+#[test]
+fn a_stop_is_bounded() {
+    let mut rig = Rig::master(STANDBY);
+    rig.kernel.mute = true;
+    rig.programs.hang.insert("/stop");
+    rig.programs.immortal.insert("/stop");
+    rig.tell(Event::Terminate);
+    let took = rig.until("exit", 600 * SECOND, |r| r.exit.is_some());
+    assert!(took <= 150 * SECOND, "{took:?}");
+    assert!(rig.logs.iter().any(|l| l.contains("stopping took too long")));
+}
+
+/// "unless `on_stop = \"keep\"`", and `keep_max` bounds it; the next start goes on without a flap.
+#[test]
+fn on_stop_keep() {
+    let text = standby("on_stop = \"keep\"\nkeep_max = \"90s\"\nnotify_stop = \"\"");
+    let mut rig = Rig::master(&text);
+    rig.tell(Event::Terminate);
+    rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
+    assert_eq!((rig.exit, rig.kernel.objects.len()), (Some(Some(90 * SECOND)), 4));
+    assert_eq!(rig.told(), ["a STOP", "exit"]);
+    assert_eq!(rig.memory.instances["a"].state, State::Master);
+    assert!(rig.memory.kept_until.is_some());
+    let mut next = rig.crash(&text, 5 * SECOND, true);
+    next.run(60 * SECOND);
+    assert_eq!((next.told(), next.state("a")), (vec!["a MASTER"], State::Master));
+    assert_eq!(next.memory.kept_until, None);
+    // Nothing is kept of a standby.
+    let mut rig = Rig::settled(&text);
+    rig.tell(Event::Terminate);
+    rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
+    assert_eq!((rig.exit, rig.kernel.objects.len(), rig.memory.kept_until), (Some(None), 0, None));
+}
+
+/// "After a crash MASTER is resumed …; then the ordinary rules decide."
+#[test]
+fn a_resumed_master_obeys_the_ordinary_rules() {
+    let mut rig = Rig::master(STANDBY).crash(STANDBY, SECOND, true);
+    rig.set("ping", Target::Answers(MS));
+    rig.until_state("a", State::Master, 5 * SECOND);
+    let took = rig.until_state("a", State::Backup, 60 * SECOND);
+    assert_eq!(
+        took,
+        30 * SECOND,
+        "FIELD 6: the failback delay, not at once and not for ever (keepalived #80)"
+    );
+
+    let mut rig = Rig::master(STANDBY).crash(STANDBY, SECOND, true);
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    assert!(!rig.kernel.has(EXPORT));
+}
+
+/// A resumed MASTER whose checks cannot see anything: FAULT, at `init_timeout` at the latest.
+#[test]
+fn a_resumed_master_that_is_blind_gives_up() {
+    let mut rig = Rig::master(STANDBY);
+    rig.set("uplink", Target::Blind);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    assert_eq!(rig.until_state("a", State::Fault, 60 * SECOND).as_secs(), 3);
+}
+
+/// A crash while a MASTER is being resumed: it still is one.
+#[test]
+fn a_crash_while_resuming_resumes() {
+    let mut rig = Rig::master(STANDBY);
+    rig.set("ping", Target::Blind);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    rig.run(2 * SECOND);
+    assert_eq!(rig.state("a"), State::Init);
+    assert_eq!(rig.memory.instances["a"].state, State::Master);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    rig.run(60 * SECOND);
+    assert_eq!((rig.told(), rig.state("a")), (vec!["a MASTER"], State::Master));
+}
+
+/// A crash out of FAULT, BACKUP or STOP resumes nothing: swept.
+#[test]
+fn only_a_master_is_resumed() {
+    let mut rig = Rig::master(STANDBY);
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    rig.set("uplink", Target::Answers(MS));
+    rig.run(2 * SECOND);
+    assert!(!rig.has_told(EXPORT));
+
+    let mut rig = Rig::master(STANDBY);
+    rig.set("ping", Target::Answers(MS));
+    rig.until_state("a", State::Backup, 60 * SECOND);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.kernel.all(), ["route 10.20.0.0/16 dev lo"]);
+}
+
+/// "What must survive (overrides, maintenance, flap history, last state) is written".
+#[test]
+fn overrides_and_flaps_survive() {
+    let mut rig = Rig::master(STANDBY);
+    rig.set("ping", Target::Answers(MS));
+    rig.until_state("a", State::Backup, 60 * SECOND);
+    rig.set("ping", Target::Refuses(MS));
+    rig.until_state("a", State::Master, 60 * SECOND);
+    rig.force(Forced::Backup, Some(100 * SECOND));
+    let mut rig = rig.crash(STANDBY, 10 * SECOND, true);
+    assert_eq!(rig.instance("a").flaps, 1);
+    rig.run(30 * SECOND);
+    assert_eq!(rig.state("a"), State::Backup);
+    let took = rig.until_state("a", State::Master, 100 * SECOND);
+    assert_eq!(took, 60 * SECOND, "the rest of the hundred seconds");
+}
+
+/// What is kept is written when it changes, and then only.
+#[test]
+fn it_is_saved_when_it_changes_only() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.run(600 * SECOND);
+    assert_eq!(rig.saves, 0);
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, 10 * SECOND);
+    assert_eq!((rig.saves, rig.memory.instances["a"].state), (1, State::Master));
+}
