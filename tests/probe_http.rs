@@ -7,10 +7,10 @@ mod probing;
 #[path = "common/web.rs"]
 mod web;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use announcerd::announcer::event::Outcome;
-use announcerd::config::model::{Origin, Probe};
+use announcerd::config::model::{Origin, Probe, Tcp};
 use announcerd::io::resolve::Resolver;
 use netns::Netns;
 use probing::*;
@@ -57,6 +57,80 @@ fn tcp_outcomes() {
         prober.probes.cancel(silent);
         assert_success(prober.ask(&ask("198.18.0.1", 80)).await);
         assert!(!prober.has_news());
+    });
+}
+
+/// Whoever says nothing is judged here and not by the core: SPEC 4, our own link down counts as neither.
+#[test]
+fn silence_is_a_failure_unless_our_own_link_is_down() {
+    let (standby, primary) = standby_and_primary();
+    let checks = || {
+        ["192.0.2.1", "198.18.0.1"].into_iter().flat_map(|to| {
+            let tcp = Tcp { host: host(to), port: 80, origin: Origin::default() };
+            let http = http(format!("http://{to}/"));
+            [Probe::Tcp(tcp), Probe::Http(http)].map(|probe| check(probe, Duration::from_millis(400)))
+        })
+    };
+    let outcomes = || {
+        let checks: Vec<_> = checks().collect();
+        standby.block_on(async move || {
+            let mut prober = Prober::new();
+            let mut outcomes = Vec::new();
+            for check in checks {
+                outcomes.push(prober.ask(&check).await);
+            }
+            outcomes
+        })
+    };
+    primary.nft("add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i tcp dport 80 drop");
+    outcomes().into_iter().for_each(|o| assert_failure(o, "no answer in 390 ms"));
+    primary.ip("link set down0 down");
+    outcomes().into_iter().for_each(|o| assert_blind(o, "our own link up0 has no carrier"));
+    primary.ip("link set down0 up");
+    primary.nft("flush ruleset");
+    let _server = primary.run(|| Server::plain("0.0.0.0:80", ok("")));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The carrier's return takes the kernel a moment to act on.
+    while !outcomes().iter().all(|o| matches!(o, Outcome::Success { .. })) {
+        assert!(Instant::now() < deadline, "{:?}", outcomes());
+    }
+}
+
+/// An HTTP server that accepts and says nothing, or stops in the middle of its body.
+#[test]
+fn an_answer_that_stalls_is_a_failure() {
+    let ns = Netns::new();
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
+    let _half = ns.run(move || Server::stalling("127.0.0.1:80", half.to_owned()));
+    let _mute = ns.run(|| Server::stalling("127.0.0.1:81", String::new()));
+    ns.block_on(async || {
+        let mut prober = Prober::new();
+        for port in [80, 81] {
+            let mut request = http(format!("http://127.0.0.1:{port}/"));
+            request.expect_body = Some(Regex::new("half").unwrap());
+            let stalled = check(Probe::Http(request), Duration::from_millis(200));
+            assert_failure(prober.ask(&stalled).await, "no answer in 190 ms");
+        }
+    });
+}
+
+/// FIELD 9: a process that was stopped wakes up; that it looks for the answer too late is no failure.
+#[test]
+fn a_probe_that_slept_over_its_timeout_is_no_failure() {
+    let (standby, primary) = standby_and_primary();
+    primary.nft("add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i tcp dport 80 drop");
+    standby.block_on(async || {
+        let mut prober = Prober::new();
+        let tcp = Tcp { host: host("198.18.0.1"), port: 80, origin: Origin::default() };
+        for probe in [Probe::Tcp(tcp), Probe::Http(http("http://198.18.0.1/".into()))] {
+            prober.start(&check(probe, Duration::from_millis(100)));
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            // As SIGSTOP would.
+            std::thread::sleep(Duration::from_millis(600));
+            assert_blind(prober.next().await.1, "this process was not running");
+        }
     });
 }
 

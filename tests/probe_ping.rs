@@ -5,10 +5,10 @@ mod netns;
 #[path = "common/probing.rs"]
 mod probing;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use announcerd::announcer::event::Outcome;
-use announcerd::config::model::{Origin, Probe};
+use announcerd::config::model::{Host, Origin, Ping, Probe};
 use netns::Netns;
 use probing::*;
 
@@ -128,6 +128,79 @@ fn our_own_link_down_is_blind() {
         assert_blind(prober.ask(&on_device(Duration::from_secs(10))).await, "cannot send");
         ip("link set up0 up").await;
         assert_success(prober.ask(&on_device(Duration::from_secs(10))).await);
+    });
+}
+
+/// SPEC 4: our own link down counts as neither. Without a carrier the route stays, and what is sent is dropped in silence.
+#[test]
+fn a_cable_pulled_out_of_our_own_link_is_blind() {
+    let (standby, router) = standby_and_router();
+    let origins = [(None, None), (Some("192.0.2.2"), None), (None, Some("up0"))];
+    let checks = || {
+        let ways = origins.map(|(source, device)| {
+            let source = source.map(|s| s.parse().unwrap());
+            Origin { source, device: device.map(str::to_owned), fwmark: Some(7) }
+        });
+        let v4 = ways.into_iter().flat_map(|o| [("192.0.2.1", o.clone()), ("198.18.0.1", o)]);
+        let all = v4.chain(["2001:db8::1", "2001:db8:1::1"].map(|to| (to, Origin::default())));
+        all.flat_map(|(to, origin)| {
+            let one = Ping { origin, ..ping(to) };
+            [one.clone(), Ping { count: 3, ..one }]
+        })
+        .map(|ping| check(Probe::Ping(ping), Duration::from_millis(300)))
+        .collect::<Vec<_>>()
+    };
+    router.ip("link set down0 down");
+    let pulled = checks();
+    standby.block_on(async move || {
+        let mut prober = Prober::new();
+        for check in pulled {
+            assert_blind(prober.ask(&check).await, "our own link up0 has no carrier");
+        }
+    });
+    router.ip("link set down0 up");
+    router.address("2001:db8::1/64", "down0");
+    router.ip("route add blackhole 198.18.0.0/24");
+    router.ip("route add blackhole 2001:db8:1::/64");
+    let plugged = checks();
+    standby.block_on(async move || {
+        let mut prober = Prober::new();
+        for check in plugged {
+            let Probe::Ping(Ping { host: Host::Address(to), .. }) = &check.probe else { panic!("{check:?}") };
+            if to.to_string().ends_with(":1::1") || to.to_string().starts_with("198.18") {
+                assert_failure(prober.ask(&check).await, "");
+            } else {
+                // The carrier's return takes the kernel a moment to act on.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                let mut last = prober.ask(&check).await;
+                while !matches!(last, Outcome::Success { .. }) && Instant::now() < deadline {
+                    last = prober.ask(&check).await;
+                }
+                assert_success(last);
+            }
+        }
+    });
+}
+
+/// The route goes with the device while the answer is awaited: from then on nothing could have come back.
+#[test]
+fn a_device_set_down_under_a_probe_is_blind() {
+    let (standby, router) = standby_and_router();
+    router.nft("add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i icmp type echo-request drop");
+    standby.block_on(async || {
+        let mut prober = Prober::new();
+        for (check, why) in [
+            (check(Probe::Ping(ping("192.0.2.1")), Duration::from_secs(2)), "no route to 192.0.2.1"),
+            (on_device(Duration::from_secs(2)), "our own link up0 is administratively down"),
+        ] {
+            prober.start(&check);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            ip("link set up0 down").await;
+            assert_blind(prober.next().await.1, why);
+            ip("link set up0 up").await;
+        }
     });
 }
 

@@ -33,6 +33,14 @@ impl Server {
         })
     }
 
+    /// Says so much and then nothing, with the connection open.
+    pub fn stalling(at: &str, answer: String) -> Self {
+        Self::serve(at, move |mut stream, requests| {
+            reply(&mut stream, &answer, requests)?;
+            stream.read_to_end(&mut Vec::new()).map(drop)
+        })
+    }
+
     pub fn tls(at: &str, answer: String, config: Arc<ServerConfig>) -> Self {
         Self::serve(at, move |stream, requests| {
             let connection = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;

@@ -16,6 +16,7 @@ mod batch;
 mod decode;
 mod draft;
 mod dump;
+mod egress;
 mod encode;
 mod hint;
 mod links;
@@ -41,6 +42,7 @@ use ops::Worker;
 use queue::Queue;
 use socket::Channel;
 
+pub use egress::Egress;
 pub use sweep::sweep;
 
 /// Stack of each thread in octets: nothing is recursive, buffers are on the heap.

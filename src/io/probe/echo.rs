@@ -20,6 +20,7 @@ use surge_ping::{AsyncSocket, Client, Config, ICMP, PingIdentifier, PingSequence
 use tokio::time::Instant;
 
 use super::Fault;
+use super::deadline::{late, not_running};
 use super::icmp::{self, Answer, Queue};
 use super::target::{cannot, is_own};
 use crate::config::model::Origin;
@@ -202,23 +203,17 @@ pub enum Lost {
 
 impl Lost {
     fn late(by: Duration) -> Self {
-        Lost::Blind(format!(
-            "this process was not running: it looked for the reply {} ms late",
-            by.as_millis()
-        ))
+        Lost::Blind(not_running(by))
     }
 }
 
 /// Nothing came back; was it there to be seen?
 fn silence(before: Queue, after: Queue, deadline: Instant) -> Lost {
-    /// A process that wakes later than this was stopped, or paused with its machine.
-    const STOPPED: Duration = Duration::from_millis(250);
     let drops = after.drops.wrapping_sub(before.drops);
-    let late = Instant::now().saturating_duration_since(deadline);
     if drops > 0 {
         Lost::Blind(format!("the receive queue overflowed and lost {drops} packets, perhaps the reply"))
-    } else if late > STOPPED {
-        Lost::late(late)
+    } else if let Some(why) = late(deadline) {
+        Lost::Blind(why)
     } else {
         Lost::Silence("no reply".to_owned())
     }

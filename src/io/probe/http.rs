@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
@@ -11,7 +11,8 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use rustls::pki_types::ServerName;
 
-use super::target::{self, is_local};
+use super::deadline::Deadline;
+use super::target::{self, is_local, unanswered};
 use super::tls::Trust;
 use super::{Fault, Kit, Verdict};
 use crate::config::model::{Host, Http, Name};
@@ -24,8 +25,8 @@ const MAX_BODY: usize = 1 << 20;
 const LARGE_BODY: usize = 16 << 10;
 
 /// Asks once and judges status and body.
-pub async fn probe(kit: &Kit, check: &Name, http: &Http, own: &[Prefix]) -> Verdict {
-    let start = Instant::now();
+pub async fn probe(kit: &Kit, check: &Name, http: &Http, timeout: Duration, own: &[Prefix]) -> Verdict {
+    let (start, deadline) = (Instant::now(), Deadline::new(timeout));
     let url = Url::parse(&http.url).map_err(|e| ours(format!("url {}: {e}", http.url)))?;
     let way = Way::new(kit, http, url, own)?;
     target::route(way.to, &http.origin)?;
@@ -33,10 +34,10 @@ pub async fn probe(kit: &Kit, check: &Name, http: &Http, own: &[Prefix]) -> Verd
     let method = Method::from_bytes(http.method.as_bytes());
     let method = method.map_err(|_| ours(format!("`{}` is no HTTP method", http.method)))?;
     let request = client.request(method, way.url.clone()).headers(headers(http, &way)?);
-    let response = request.send().await.map_err(|e| fault(&e, way.to))?;
+    let response = deadline.wait(way.to.ip(), request.send()).await?.map_err(|e| fault(&e, way.to))?;
     judge_status(http, response.status().as_u16())?;
     if let Some(pattern) = &http.expect_body {
-        let body = read_body(response, way.to).await?;
+        let body = deadline.wait(way.to.ip(), read_body(response, way.to)).await??;
         judge_body(kit, check, pattern, body).await?;
     }
     Ok(Some(start.elapsed()))
@@ -200,6 +201,9 @@ fn io_fault(error: &io::Error, to: SocketAddr) -> Fault {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Fault::Theirs(format!("connection refused by {to}")),
         _ if is_local(error) => ours(format!("cannot connect to {to}: {}", words(error))),
+        _ if unanswered(error) => {
+            Fault::Silence { to: to.ip(), why: format!("connection to {to}: {}", words(error)) }
+        }
         _ => Fault::Theirs(format!("connection to {to}: {}", words(error))),
     }
 }

@@ -1,9 +1,11 @@
 //! The probes: one file a type. Each is a task that ends in one [`Event::Probe`], or is cancelled and ends in none.
 //!
-//! Timeouts are the core's: it cancels. What decides between [`Outcome::Failure`] and [`Outcome::Blind`] is who is to
+//! Timeouts are the core's: it cancels. Those that ask over the network judge silence themselves a moment before that,
+//! because only here it can be told apart. What decides between [`Outcome::Failure`] and [`Outcome::Blind`] is who is to
 //! blame: what the other end or the way to it did is a failure; what kept us from asking, or from hearing the answer,
 //! is neither.
 
+mod deadline;
 mod echo;
 mod exec;
 mod file;
@@ -16,12 +18,14 @@ mod tcp;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::child::Inspect;
+use super::netlink::Egress;
 use super::resolve::Resolver;
 use crate::announcer::Event;
 use crate::announcer::event::{Outcome, ProbeId};
@@ -48,6 +52,7 @@ struct Kit {
     sockets: echo::Sockets,
     tls: tls::Cache,
     threads: offthread::Threads,
+    egress: Egress,
 }
 
 impl Probes {
@@ -64,6 +69,7 @@ impl Probes {
             sockets: echo::Sockets::default(),
             tls: tls::Cache::default(),
             threads: offthread::Threads::default(),
+            egress: Egress::default(),
         };
         Probes { events, kit: Arc::new(kit), tasks: HashMap::new(), sweep_at: SWEEP }
     }
@@ -139,8 +145,8 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
     // Large futures are boxed: a thousand pings should not pay for them.
     let result = match &check.probe {
         Probe::Ping(ping) => ping::probe(kit, ping, check.timeout, own).await,
-        Probe::Tcp(tcp) => tcp::probe(kit, tcp, own).await,
-        Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, own)).await,
+        Probe::Tcp(tcp) => tcp::probe(kit, tcp, check.timeout, own).await,
+        Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, check.timeout, own)).await,
         Probe::Exec(exec) => Box::pin(exec::probe(kit, &check.name, exec)).await,
         Probe::File(file) => Box::pin(file::probe(kit, &check.name, file)).await,
         Probe::Link(_) | Probe::Bgp(_) => Err(Fault::Ours("the core knows of it without a probe".to_owned())),
@@ -149,6 +155,21 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
         Ok(rtt) => Outcome::Success { rtt },
         Err(Fault::Theirs(why)) => Outcome::Failure(why),
         Err(Fault::Ours(why)) => Outcome::Blind(why),
+        Err(Fault::Silence { to, why }) => silence(kit, &check.probe, to, why),
+    }
+}
+
+/// SPEC 4: with our own link down it counts as neither.
+fn silence(kit: &Kit, probe: &Probe, to: IpAddr, why: String) -> Outcome {
+    let origin = match probe {
+        Probe::Ping(ping) => &ping.origin,
+        Probe::Tcp(tcp) => &tcp.origin,
+        Probe::Http(http) => &http.origin,
+        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::File(_) => return Outcome::Failure(why),
+    };
+    match kit.egress.trouble(to, origin) {
+        Some(trouble) => Outcome::Blind(format!("{trouble} ({why})")),
+        None => Outcome::Failure(why),
     }
 }
 
@@ -159,6 +180,8 @@ enum Fault {
     Theirs(String),
     /// This machine: [`Outcome::Blind`].
     Ours(String),
+    /// Nothing came back, or nobody but our own kernel said why: a failure, unless we are not even connected.
+    Silence { to: IpAddr, why: String },
 }
 
 /// How long the answer took, where that means something.

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use super::deadline::Deadline;
 use super::echo::{Echo, Lost};
 use super::{Fault, Kit, Verdict, target};
 use crate::config::model::Ping;
@@ -18,22 +19,17 @@ use crate::net::Prefix;
 /// It judges a moment before `timeout`, when the core would take silence for a failure: only here is it known whether a
 /// reply could have been seen at all.
 pub async fn probe(kit: &Kit, ping: &Ping, timeout: Duration, own: &[Prefix]) -> Verdict {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), Deadline::new(timeout));
     let to = target::address(kit, &ping.host, &ping.origin, own)?;
     let echo = kit.sockets.get(to, &ping.origin)?;
     let payload = vec![0xA5; usize::from(ping.size)];
-    let limit = timeout.saturating_sub((timeout / 20).clamp(MIN_MARGIN, MAX_MARGIN));
-    let round = Round { kit, echo, to, payload: &payload, start, limit };
+    let round = Round { kit, echo, to, payload: &payload, start, deadline };
     if ping.count <= 1 {
-        let rtt = round.ask(Duration::ZERO).await.map_err(|lost| fault(lost, limit))?;
+        let rtt = round.ask(Duration::ZERO).await.map_err(|lost| round.fault(lost))?;
         return judge_rtt(ping, rtt);
     }
     Box::pin(several(ping, &round)).await
 }
-
-/// How long before the timeout the judgement falls: a twentieth of it within these bounds.
-const MIN_MARGIN: Duration = Duration::from_millis(1);
-const MAX_MARGIN: Duration = Duration::from_millis(10);
 
 /// What the requests of one probe share.
 struct Round<'a> {
@@ -42,7 +38,7 @@ struct Round<'a> {
     to: IpAddr,
     payload: &'a [u8],
     start: Instant,
-    limit: Duration,
+    deadline: Deadline,
 }
 
 impl Round<'_> {
@@ -51,23 +47,35 @@ impl Round<'_> {
         if !after.is_zero() {
             tokio::time::sleep_until(self.start + after).await;
         }
-        let deadline = self.start + self.limit;
-        let limit = self.limit.saturating_sub(after);
-        self.kit.sockets.ask(&self.echo, self.to, self.payload, limit, deadline).await
+        let limit = self.deadline.limit.saturating_sub(after);
+        self.kit.sockets.ask(&self.echo, self.to, self.payload, limit, self.deadline.at).await
+    }
+
+    fn fault(&self, lost: Lost) -> Fault {
+        match lost {
+            Lost::Silence(why) => Fault::Silence {
+                to: self.to,
+                why: format!("{why} in {} ms", self.deadline.limit.as_millis()),
+            },
+            Lost::Error(why) => Fault::Theirs(why),
+            Lost::Blind(why) => Fault::Ours(why),
+        }
     }
 }
 
 /// `count` requests over the first seven tenths of the time, so that the last one has a chance too.
 async fn several(ping: &Ping, round: &Round<'_>) -> Verdict {
-    let gap = round.limit.mul_f64(0.7) / u32::from(ping.count);
+    let gap = round.deadline.limit.mul_f64(0.7) / u32::from(ping.count);
     let mut asked: FuturesUnordered<_> = (0..u32::from(ping.count)).map(|n| round.ask(gap * n)).collect();
     let mut tally = Tally::default();
     while let Some(result) = asked.next().await {
         match result {
             Ok(rtt) => tally.sum += rtt,
             Err(Lost::Blind(why)) => return Err(Fault::Ours(why)),
-            Err(Lost::Silence(why) | Lost::Error(why)) => {
+            Err(lost @ (Lost::Silence(_) | Lost::Error(_))) => {
                 tally.lost += 1;
+                tally.refused |= matches!(lost, Lost::Error(_));
+                let (Lost::Silence(why) | Lost::Error(why) | Lost::Blind(why)) = lost;
                 tally.why = why;
                 // Every further reply could not save it.
                 if too_many(ping, tally.lost) {
@@ -76,22 +84,24 @@ async fn several(ping: &Ping, round: &Round<'_>) -> Verdict {
             }
         }
     }
-    tally.judge(ping)
+    tally.judge(ping, round.to)
 }
 
 #[derive(Default)]
 struct Tally {
     lost: u16,
+    /// Somebody on the way answered in its place.
+    refused: bool,
     sum: Duration,
     why: String,
 }
 
 impl Tally {
-    fn judge(self, ping: &Ping) -> Verdict {
+    fn judge(self, ping: &Ping, to: IpAddr) -> Verdict {
         if too_many(ping, self.lost) {
             let (lost, count, max) = (self.lost, ping.count, ping.max_loss);
             let why = format!("{lost} of {count} lost, allowed are {max} %; the last: {}", self.why);
-            return Err(Fault::Theirs(why));
+            return Err(if self.refused { Fault::Theirs(why) } else { Fault::Silence { to, why } });
         }
         let replies = u32::from(ping.count.saturating_sub(self.lost));
         match self.sum.checked_div(replies) {
@@ -116,14 +126,6 @@ fn judge_rtt(ping: &Ping, rtt: Duration) -> Verdict {
     }
 }
 
-fn fault(lost: Lost, limit: Duration) -> Fault {
-    match lost {
-        Lost::Silence(why) => Fault::Theirs(format!("{why} in {} ms", limit.as_millis())),
-        Lost::Error(why) => Fault::Theirs(why),
-        Lost::Blind(why) => Fault::Ours(why),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,25 +136,31 @@ mod tests {
         Ping { host, count, max_loss, max_rtt, size: 56, origin: Origin::default() }
     }
 
+    fn to() -> IpAddr {
+        "198.18.0.1".parse().unwrap()
+    }
+
     fn tally(lost: u16, sum_ms: u64) -> Tally {
-        Tally { lost, sum: Duration::from_millis(sum_ms), why: "no reply".into() }
+        Tally { lost, refused: false, sum: Duration::from_millis(sum_ms), why: "no reply".into() }
     }
 
     #[test]
     fn loss_is_judged_against_its_bound() {
         let ten = ping(10, 20.0, None);
-        assert_eq!(tally(2, 80).judge(&ten), Ok(Some(Duration::from_millis(10))));
+        assert_eq!(tally(2, 80).judge(&ten, to()), Ok(Some(Duration::from_millis(10))));
         let why = "3 of 10 lost, allowed are 20 %; the last: no reply".to_owned();
-        assert_eq!(tally(3, 70).judge(&ten), Err(Fault::Theirs(why)));
-        assert!(tally(1, 0).judge(&ping(3, 0.0, None)).is_err());
-        assert_eq!(tally(4, 0).judge(&ping(4, 100.0, None)), Ok(None));
+        assert_eq!(tally(3, 70).judge(&ten, to()), Err(Fault::Silence { to: to(), why: why.clone() }));
+        let refused = Tally { refused: true, ..tally(3, 70) };
+        assert_eq!(refused.judge(&ten, to()), Err(Fault::Theirs(why)));
+        assert!(tally(1, 0).judge(&ping(3, 0.0, None), to()).is_err());
+        assert_eq!(tally(4, 0).judge(&ping(4, 100.0, None), to()), Ok(None));
     }
 
     #[test]
     fn the_mean_round_trip_is_judged() {
         let slow = ping(2, 0.0, Some(Duration::from_millis(200)));
-        assert!(tally(0, 400).judge(&slow).is_ok());
+        assert!(tally(0, 400).judge(&slow, to()).is_ok());
         let why = "round trip took 200.5 ms, allowed are 200 ms".to_owned();
-        assert_eq!(tally(0, 401).judge(&slow), Err(Fault::Theirs(why)));
+        assert_eq!(tally(0, 401).judge(&slow, to()), Err(Fault::Theirs(why)));
     }
 }

@@ -99,6 +99,12 @@ pub fn is_local(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| local.contains(&Errno::from_raw(code)))
 }
 
+/// True for errors that our own kernel makes when nobody answers it, be it a neighbour or the peer.
+pub fn unanswered(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ETIMEDOUT))
+}
+
 /// True if `address` is one of this machine's own.
 pub fn is_own(address: IpAddr) -> bool {
     let domain = Domain::for_address(SocketAddr::new(address, 0));

@@ -8,14 +8,16 @@ use nix::errno::Errno;
 use socket2::{Protocol, SockRef, Type};
 use tokio::net::TcpStream;
 
-use super::target::{self, cannot};
+use super::deadline::Deadline;
+use super::target::{self, cannot, unanswered};
 use super::{Fault, Kit, Verdict};
 use crate::config::model::Tcp;
 use crate::io::child::words;
 use crate::net::Prefix;
 
 /// Connects, and closes with a reset, so that no TIME_WAIT piles up on either side.
-pub async fn probe(kit: &Kit, tcp: &Tcp, own: &[Prefix]) -> Verdict {
+pub async fn probe(kit: &Kit, tcp: &Tcp, timeout: Duration, own: &[Prefix]) -> Verdict {
+    let deadline = Deadline::new(timeout);
     let address = target::address(kit, &tcp.host, &tcp.origin, own)?;
     let to = SocketAddr::new(address, tcp.port);
     let socket = target::socket(address, Type::STREAM, Protocol::TCP, &tcp.origin)?;
@@ -28,7 +30,7 @@ pub async fn probe(kit: &Kit, tcp: &Tcp, own: &[Prefix]) -> Verdict {
         Err(e) => return Err(cannot(&format!("connect to {to}"), &e)),
     }
     let stream = TcpStream::from_std(socket.into()).map_err(|e| cannot("open a socket", &e))?;
-    stream.writable().await.map_err(|e| cannot("wait for a socket", &e))?;
+    deadline.wait(address, stream.writable()).await?.map_err(|e| cannot("wait for a socket", &e))?;
     match SockRef::from(&stream).take_error() {
         Ok(None) => Ok(Some(start.elapsed())),
         Ok(Some(e)) | Err(e) => Err(failure(to, &e)),
@@ -42,8 +44,9 @@ fn answered(error: &io::Error) -> bool {
 }
 
 fn failure(to: SocketAddr, error: &io::Error) -> Fault {
-    Fault::Theirs(match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNREFUSED) => format!("connection refused by {to}"),
-        _ => format!("connection to {to}: {}", words(error)),
-    })
+    if error.raw_os_error() == Some(libc::ECONNREFUSED) {
+        return Fault::Theirs(format!("connection refused by {to}"));
+    }
+    let why = format!("connection to {to}: {}", words(error));
+    if unanswered(error) { Fault::Silence { to: to.ip(), why } } else { Fault::Theirs(why) }
 }

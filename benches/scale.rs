@@ -1,0 +1,159 @@
+//! Many checks and many routes in the real daemon (needs root): `cargo bench --bench scale`.
+//!
+//! - 1,000 and 5,000 ping targets at 1 s: share of a core, probes that were no success;
+//! - 100,000 routes made and removed by a failover, against `ip -batch` in the same run.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use announcerd::announcer::journal::State;
+use announcerd::demo::lab::{Host, Node};
+use announcerd::status::EventStatus;
+use common::*;
+
+const WATCHED: Duration = Duration::from_secs(20);
+const BULK: u32 = 100_000;
+
+fn main() {
+    let only = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
+    let wanted = |what: &str| only.as_deref().is_none_or(|o| o == what);
+    if wanted("targets") {
+        for targets in [1_000, 5_000] {
+            pings(targets);
+        }
+    }
+    if wanted("routes") {
+        routes();
+    }
+}
+
+fn pings(targets: u32) {
+    let host = host();
+    host.run(&["ip", "route", "add", "local", "198.18.0.0/16", "dev", "lo"]).unwrap();
+    let (mut config, mut names) = (String::new(), Vec::new());
+    for n in 1..=targets {
+        let to = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n);
+        writeln!(config, "[[check]]\nname = \"t{n}\"\ntype = \"ping\"\nhost = \"{to}\"\ninterval = \"1s\"")
+            .unwrap();
+        writeln!(config, "timeout = \"800ms\"\nfall = 3\nrise = 2").unwrap();
+        names.push(format!("\"t{n}\""));
+    }
+    let names = names.join(", ");
+    writeln!(config, "[[instance]]\nname = \"mainland\"\nprimary = {{ checks = [{names}] }}").unwrap();
+    writeln!(config, "[[instance.route]]\nto = \"198.51.100.0/24\"\ndev = \"lo\"").unwrap();
+    let mut node = Node::start(&host, program(), &config).unwrap();
+    node.wait_state("mainland", State::Backup, LIMIT).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let pid = node.daemon().pid();
+    let (before, start) = (cpu(pid), Instant::now());
+    let woken = sleeps(pid);
+    std::thread::sleep(WATCHED);
+    let (took, used, woken) = (start.elapsed(), cpu(pid) - before, sleeps(pid) - woken);
+    let checks = node.status().unwrap().checks;
+    let bad: Vec<_> = checks.iter().filter_map(|c| c.last_error.as_ref()).collect();
+    println!(
+        "{targets:>6} targets/s   {:5.2} % of a core   {:5.2} us each   {:6.0} wake-ups/s   {:5.1} MB   {} not answered {:?}",
+        used.as_secs_f64() / took.as_secs_f64() * 100.0,
+        used.as_secs_f64() * 1e6 / (f64::from(targets) * took.as_secs_f64()),
+        woken as f64 / took.as_secs_f64(),
+        memory(pid).0 as f64 / 1024.0,
+        bad.len(),
+        bad.first()
+    );
+}
+
+fn to(i: u32) -> String {
+    format!("{}/32", Ipv4Addr::from(0x0a00_0000 + i))
+}
+
+fn routes() {
+    let host = host();
+    let their_add = batch(&host, "add");
+    let their_del = batch(&host, "del");
+    let mut config = String::from(
+        "[[check]]\nname = \"primary\"\ntype = \"ping\"\nhost = \"127.0.0.1\"\n\
+         [[instance]]\nname = \"mainland\"\nprimary = { checks = [\"primary\"] }\ndrain = \"0s\"\n",
+    );
+    for i in 0..BULK {
+        writeln!(config, "[[instance.route]]\nto = \"{}\"\ndev = \"lo\"", to(i)).unwrap();
+    }
+    let start = Instant::now();
+    let mut node = Node::start(&host, program(), &config).unwrap();
+    println!("-- {BULK} routes like {}", to(0));
+    println!("start until it answers                {:8.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    node.wait_state("mainland", State::Backup, LIMIT).unwrap();
+    let news = node.follow().unwrap();
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let add = change(&node, &news, State::Master);
+        assert_eq!(count(&host), BULK as usize);
+        let del = change(&node, &news, State::Backup);
+        assert_eq!(count(&host), 0);
+        rounds.push((add, del));
+    }
+    println!(
+        "resident afterwards                   {:8.1} MB",
+        memory(node.daemon().pid()).0 as f64 / 1024.0
+    );
+    let best = |pick: fn(&(f64, f64)) -> f64| rounds.iter().map(pick).fold(f64::MAX, f64::min);
+    let (add, del) = (best(|r| r.0), best(|r| r.1));
+    for (what, ours, theirs) in [("add", add, their_add), ("delete", del, their_del)] {
+        println!(
+            "{what:7} announcerd, force to acknowledged {:8.1} ms   ip -batch {:8.1} ms   {:.2} times as fast   (all: {:?})",
+            ours * 1e3,
+            theirs * 1e3,
+            theirs / ours,
+            rounds.iter().map(|r| if what == "add" { r.0 } else { r.1 }).collect::<Vec<_>>()
+        );
+    }
+}
+
+/// The best of three, in seconds.
+fn batch(host: &Host, verb: &str) -> f64 {
+    let lines =
+        |verb: &str| (0..BULK).map(|i| format!("route {verb} {} dev lo\n", to(i))).collect::<String>();
+    let run = |verb: &str| {
+        host.write("/run/batch", lines(verb)).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["-batch", "/run/batch"]).stdout(Stdio::null());
+        let start = Instant::now();
+        let mut child = host.spawn(&mut command).unwrap();
+        assert!(child.child().wait().unwrap().success());
+        start.elapsed().as_secs_f64()
+    };
+    let mut best = f64::MAX;
+    for _ in 0..3 {
+        match verb {
+            "add" => {
+                best = best.min(run("add"));
+                run("del");
+            }
+            _ => {
+                run("add");
+                best = best.min(run("del"));
+            }
+        }
+    }
+    best
+}
+
+/// From the operator's word to the kernel's last acknowledgement, seen from outside, in seconds.
+fn change(node: &Node, news: &Receiver<EventStatus>, state: State) -> f64 {
+    let start = Instant::now();
+    force(node, "mainland", state);
+    loop {
+        let event = news.recv_timeout(LIMIT).unwrap();
+        if event.to == state && event.timeline_us.kernel_acked.is_some() {
+            return start.elapsed().as_secs_f64();
+        }
+    }
+}
+
+fn count(host: &Host) -> usize {
+    host.run(&["ip", "route", "show", "proto", "187"]).unwrap().lines().count()
+}
