@@ -1,6 +1,6 @@
 //! The one loop: it owns the only clock, feeds the core, and does what the core says.
 //!
-//! In each turn, in this order: effects out; due timers; the kernel's answers and news; probes and scripts; operators;
+//! In each turn, in this order: effects out; due timers; the kernel's answers and news; BGP; probes and scripts; operators;
 //! signals. Each source has a budget a turn, so that none starves the others, and every queue is bounded: an edge whose
 //! queue is full waits (a probe's task, the netlink threads), a follower that does not read is dropped.
 
@@ -13,6 +13,7 @@ use signal_hook_tokio::Signals;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::bgp::{BgpEdge, BgpNews};
 use super::control::{Ask, Control, ControlGroup, ControlRequest};
 use super::netlink::Netlink;
 use super::probe::Probes;
@@ -22,9 +23,10 @@ use super::state::StateDir;
 use super::systemd::{Systemd, Watchdog};
 use super::{clock, log, reload, script_guard};
 use crate::announcer::effect::Effect;
-use crate::announcer::event::RequestId;
+use crate::announcer::event::{PeerId, RequestId};
 use crate::announcer::journal::Record;
 use crate::announcer::{Announcer, Event, Legacy};
+use crate::bgp::{ConnId, PeerEffect, PeerEvent};
 use crate::config::model::Config;
 use crate::config::{ScriptVerdict, diff};
 use crate::status::EventStatus;
@@ -68,6 +70,7 @@ pub struct Ending {
 struct Driver {
     core: Announcer,
     netlink: Netlink,
+    bgp: BgpEdge,
     probes: Probes,
     scripts: Scripts,
     control: Control,
@@ -96,12 +99,14 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
     let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let (kernel_events, kernel) = mpsc::channel(QUEUE);
+    let (bgp_news, sessions) = mpsc::channel(QUEUE);
     let (edge_events, edges) = mpsc::channel(QUEUE);
     let netlink = Netlink::new(kernel_events, config.node.route_protocol).map_err(StartError::Netlink)?;
     let legacy = Legacy { memory: loaded.memory, resumable: loaded.resumable };
     let driver = Driver {
         core: Announcer::new(config, &legacy, clock::now()),
         netlink,
+        bgp: BgpEdge::new(bgp_news),
         probes: Probes::new(edge_events.clone(), inspect),
         scripts: Scripts::new(edge_events, inspect),
         control,
@@ -114,13 +119,14 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         ready: false,
         ending: None,
     };
-    Ok(driver.turn_until_the_end(kernel, edges, signals).await)
+    Ok(driver.turn_until_the_end(kernel, sessions, edges, signals).await)
 }
 
 impl Driver {
     async fn turn_until_the_end(
         mut self,
         mut kernel: mpsc::Receiver<Event>,
+        mut sessions: mpsc::Receiver<BgpNews>,
         mut edges: mpsc::Receiver<Event>,
         mut signals: Signals,
     ) -> Ending {
@@ -147,12 +153,14 @@ impl Driver {
                 biased;
                 // 3. The kernel.
                 Some(event) = kernel.recv() => self.take(event, &mut kernel),
-                // 4. Probes and scripts.
+                // 4. BGP.
+                Some(news) = sessions.recv() => self.heard(news),
+                // 5. Probes and scripts.
                 Some(event) = edges.recv() => self.take(event, &mut edges),
-                // 5. Operators.
+                // 6. Operators.
                 request = self.control.next() => self.answer(request),
                 Some(loaded) = self.reloads.next() => self.finish_reload(loaded),
-                // 6. Signals.
+                // 7. Signals.
                 Some(signal) = signals.next() => self.signal(signal),
                 () = sleep_until(instant(wake, now)) => {}
             }
@@ -201,7 +209,8 @@ impl Driver {
                 Effect::CancelProbe(id) => self.probes.cancel(id),
                 Effect::RunScript(run) => self.scripts.start(run),
                 Effect::KillScript(id) => self.scripts.kill(id),
-                Effect::Peers(_) | Effect::Bgp { .. } => {}
+                Effect::Peers(peers) => self.bgp.set_peers(peers),
+                Effect::Bgp { peer, effect } => self.connection(peer, effect),
                 Effect::Dump(id) => self.netlink.dump(id),
                 Effect::Reply { id, answer } => self.control.reply(id, answer),
                 Effect::Journal(record) => self.journal(&record),
@@ -213,6 +222,33 @@ impl Driver {
         if !self.ready && self.core.is_ready() {
             self.ready = true;
             self.manager.ready("running");
+        }
+    }
+
+    fn connection(&mut self, peer: PeerId, effect: PeerEffect) {
+        match effect {
+            PeerEffect::Connect { conn } => self.bgp.connect(peer, conn),
+            PeerEffect::Close { conn, last_words } => self.bgp.close(peer, conn, last_words),
+            PeerEffect::Transmit { conn } => self.pump(peer, conn),
+            // The rest is news for the core, which keeps it.
+            _ => {}
+        }
+    }
+
+    /// Writes what a peer is to be told straight into its socket, as far as that takes it.
+    fn pump(&mut self, peer: PeerId, conn: ConnId) {
+        let (core, now) = (&mut self.core, clock::now());
+        let total = self.bgp.pump(peer, conn, &mut |limit, out| core.transmit(peer, conn, limit, out, now));
+        if let Some(total) = total {
+            let event = PeerEvent::Written { conn, total };
+            self.core.handle_event(Event::Bgp { peer, event }, clock::now());
+        }
+    }
+
+    fn heard(&mut self, news: BgpNews) {
+        match news {
+            BgpNews::Event(peer, event) => self.core.handle_event(Event::Bgp { peer, event }, clock::now()),
+            BgpNews::Writable(peer, conn) => self.pump(peer, conn),
         }
     }
 
@@ -294,7 +330,8 @@ impl Driver {
         })
     }
 
-    async fn farewell(self) {
+    async fn farewell(mut self) {
+        self.bgp.finish(FAREWELL).await;
         if !self.state.flush(FAREWELL) {
             tracing::error!("the state could not be saved in time");
         }
