@@ -17,7 +17,7 @@ use common::*;
 use nix::time::{ClockId, clock_gettime};
 
 const FORCED: usize = 300;
-const DECIDED: usize = 40;
+const DECIDED: usize = 20;
 const STAMP: &str = "/run/stamp";
 
 fn main() {

@@ -81,12 +81,17 @@ fn number(text: &str, key: &str) -> u64 {
 
 /// A process and all its descendants.
 pub fn family(pid: Pid) -> Vec<Pid> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let processes = processes.filter_map(|p| p.file_name().to_str()?.parse::<i32>().ok());
+    let parents: Vec<(i32, i32)> = processes.filter_map(|p| Some((p, parent(p)?))).collect();
     let mut all = vec![pid];
     let mut at = 0;
-    while let Some(parent) = all.get(at).copied() {
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let children = children.unwrap_or_default();
-        all.extend(children.split_whitespace().map(|p| Pid::from_raw(p.parse().unwrap())));
+    while let Some(one) = all.get(at).copied() {
+        all.extend(parents.iter().filter(|(_, of)| *of == one.as_raw()).map(|(p, _)| Pid::from_raw(*p)));
         at += 1;
     }
     all

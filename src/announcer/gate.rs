@@ -124,14 +124,14 @@ pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
     fresh.count() >= config.up_when.needed(checks.len())
 }
 
-/// How many checks a reason names.
-const NAMED: usize = 8;
+/// Checks that a reason names. It is worked out for every decision, and read by a person: thousands would serve neither.
+const NAMED: usize = 10;
 
 fn describe<'a>(mut checks: impl Iterator<Item = &'a Check>) -> String {
     let mut words: Vec<String> = checks.by_ref().take(NAMED).map(Check::describe).collect();
-    let rest = checks.count();
-    if rest > 0 {
-        words.push(format!("and {rest} more"));
+    match checks.count() {
+        0 => {}
+        more => words.push(format!("and {more} more")),
     }
     words.join(", ")
 }

@@ -1,6 +1,7 @@
 //! Kernel objects: wanted, observed, and the plan from one to the other.
 
 pub mod desired;
+mod hash;
 pub mod normal;
 pub mod object;
 pub mod reconcile;

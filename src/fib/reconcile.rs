@@ -3,10 +3,11 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::desired::{Planned, Stage};
+use super::hash::{Map, Set};
 use super::object::{Action, Key, Object, Op, OpError, OpId};
 use crate::announcer::instance::Level;
 use crate::announcer::timers::InstanceId;
@@ -81,20 +82,20 @@ struct Owner {
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     owners: BTreeMap<InstanceId, Owner>,
-    wanted: HashMap<Key, Wanted>,
-    observed: HashMap<Key, Object>,
+    wanted: Map<Key, Wanted>,
+    observed: Map<Key, Object>,
     /// Who asked for an object that is to go, so that its progress counts.
-    leaving: HashMap<Key, InstanceId>,
-    slots: HashMap<Key, Slot>,
-    ops: HashMap<OpId, Key>,
+    leaving: Map<Key, InstanceId>,
+    slots: Map<Key, Slot>,
+    ops: Map<OpId, Key>,
     last_op: u64,
     /// Keys to look at, in the order in which they came.
     dirty: Vec<Key>,
-    is_dirty: HashSet<Key>,
+    is_dirty: Set<Key>,
     /// Nothing is done before the first dump: we do not know what is there.
     known: bool,
     /// Keys that changed while a dump was under way: what it says of them may be old.
-    touched: Option<HashSet<Key>>,
+    touched: Option<Set<Key>>,
     next_retry: Option<Time>,
     notes: Vec<String>,
 }
@@ -106,7 +107,7 @@ impl Fib {
             Some(o) => (o.level, o.released, o.yields, o.planned),
             None => (Level::Nothing, false, false, Vec::new()),
         };
-        let kept: HashSet<&Key> = planned.iter().map(|p| &p.key).collect();
+        let kept: Set<&Key> = planned.iter().map(|p| &p.key).collect();
         for gone in old.iter().rev().filter(|p| !kept.contains(&p.key)) {
             self.unwant(id, &gone.key);
         }
@@ -241,7 +242,7 @@ impl Fib {
         let touched = self.touched.take().unwrap_or_default();
         let first = !self.known;
         self.known = true;
-        let mut found: HashMap<Key, Object> = objects.into_iter().map(|o| (o.key(), o)).collect();
+        let mut found: Map<Key, Object> = objects.into_iter().map(|o| (o.key(), o)).collect();
         let mut changed: Vec<Key> =
             self.observed.iter().filter(|(k, o)| found.get(*k) != Some(*o)).map(|(k, _)| k.clone()).collect();
         changed.extend(found.keys().filter(|k| !self.observed.contains_key(*k)).cloned());
