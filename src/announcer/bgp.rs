@@ -134,6 +134,11 @@ impl Announcer {
     }
 
     pub(super) fn on_bgp(&mut self, id: PeerId, event: PeerEvent, now: Time) {
+        // Octets, or their acknowledgement, are a sign of life; that a session is Established is none: it stays so for
+        // a whole hold time after the line was cut.
+        if matches!(event, PeerEvent::Received { .. } | PeerEvent::Acked { .. }) {
+            self.note_sign_of_life(id, now);
+        }
         self.with_peer(id, now, |peer| peer.handle_event(event, now));
     }
 
@@ -198,6 +203,15 @@ impl Announcer {
                     self.timers.set(Timer::Peer(id), None);
                 }
                 self.announce_peers();
+            }
+        }
+    }
+
+    fn note_sign_of_life(&mut self, id: PeerId, now: Time) {
+        let Some(name) = self.peers.all.get(&id).map(|p| &p.config.session.name) else { return };
+        for check in self.checks.values_mut() {
+            if matches!(&check.config.probe, Probe::Bgp(b) if *b.peer == **name) {
+                check.seen_well(now);
             }
         }
     }
@@ -339,6 +353,9 @@ impl Announcer {
             self.config.bgp.iter().filter(|b| !live(&b.session.name, &self.peers.all)).cloned().collect();
         for bgp in new {
             self.add_peer(bgp, now);
+        }
+        if !self.peers.all.values().any(|p| p.peer.state() == PeerState::Established) {
+            self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
         }
         self.announce_peers();
     }

@@ -1,6 +1,6 @@
 //! From verdicts to the two conditions of an instance: how its primary is, and whether `require` is met.
 
-use crate::config::model::{Primary, Require};
+use crate::config::model::{Primary, Probe, Require};
 use crate::health::{Check, Verdict};
 use crate::time::Time;
 
@@ -120,8 +120,12 @@ pub fn require(config: &Require, checks: &[&Check], now: Time) -> RequireView {
 /// True if enough required checks have had a success from a probe that was sent after `moment`: then it is not we who
 /// are cut off.
 pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
-    let fresh = checks.iter().filter(|c| c.verdict() == Verdict::Up && c.last_success_sent() >= Some(moment));
-    fresh.count() >= config.up_when.needed(checks.len())
+    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && c.last_success_sent() >= Some(moment);
+    // A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
+    let is_session = |c: &&Check| matches!(c.config.probe, Probe::Bgp(_));
+    let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(&c));
+    let counts = |c: &&Check| is_fresh(c) || (asked && is_session(c) && c.verdict() == Verdict::Up);
+    checks.iter().copied().filter(counts).count() >= config.up_when.needed(checks.len())
 }
 
 /// Checks that a reason names. It is worked out for every decision, and read by a person: thousands would serve neither.

@@ -324,6 +324,10 @@ impl Instance {
         let primary_decided = self.forced.is_some()
             || inputs.primary.as_ref().is_none_or(|p| p.state != PrimaryState::Undecided);
         let require_decided = !matches!(inputs.require.state, RequireState::Unknown(_));
+        if resumed && self.is_require_lost(inputs, now) {
+            // What was resumed is announced all the while: it does not wait for the rest to be decided.
+            return Some(self.fault(inputs, true, now));
+        }
         if !(primary_decided && require_decided) && now < until {
             return None;
         }

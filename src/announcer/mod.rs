@@ -204,6 +204,11 @@ impl Announcer {
         self.fib.is_known()
     }
 
+    /// True from the wish to stop on.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config

@@ -88,7 +88,9 @@ impl Announcer {
             self.asked.insert(check);
         }
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
-        let own = self.own.clone();
+        // What the primary does must not be asked of ourselves; a service of our own may well be.
+        let of_primary = self.members.values().any(|m| m.primary.contains(&check));
+        let own = if of_primary { self.own.clone() } else { Arc::from([]) };
         self.emit(Effect::Probe { id, check: config, own });
     }
 
@@ -223,9 +225,11 @@ impl Announcer {
         }
     }
 
-    /// News come at once, so what was last said holds now.
+    /// The kernel tells of links at once, so what it last said holds now. (A session stays Established long after the line
+    /// was cut: what is known of it proves nothing about now.)
     fn refresh_told_check(&mut self, id: CheckId, now: Time) {
-        let state = self.checks.get(&id).and_then(|check| self.told_state(check));
+        let link = self.checks.get(&id).filter(|check| link_of(check).is_some());
+        let state = link.and_then(|check| self.told_state(check));
         if let Some(state) = state {
             self.tell_check(id, state.err().as_deref(), now);
         }

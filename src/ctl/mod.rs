@@ -95,7 +95,7 @@ fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
         Command::Status { json } => status(&args.control, *json, out),
         Command::Events { follow, json } => events(&args.control, *follow, *json, out),
         Command::Sweep { protocol, config, force } => {
-            sweep::run(&args.control, sweep::mark(*protocol, config), *force, out)
+            sweep::run(&args.control, sweep::mark(*protocol, config)?, *force, out)
         }
         Command::Maintenance { switch } => {
             tell(args, &Request::Maintenance { on: *switch == args::Switch::On }, out)

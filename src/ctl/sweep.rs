@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::style::clean;
 use super::{Failure, Out};
+use crate::io::control::protocol::ErrorKind;
 use crate::io::control::somebody_listens;
 use crate::io::netlink::sweep;
 use crate::io::reload;
@@ -28,8 +29,16 @@ pub(super) fn run(control: &Path, protocol: u8, force: bool, out: &mut Out<'_>) 
     Ok(())
 }
 
-/// The mark to sweep: as given, else of the configuration, else the default.
-pub(super) fn mark(given: Option<u8>, config: &Path) -> u8 {
+/// The mark to sweep: as given, else of the configuration. Only where there is no configuration at all it is the default:
+/// a file that cannot be read may name another, and sweeping the wrong one would look like success.
+pub(super) fn mark(given: Option<u8>, config: &Path) -> Result<u8, Failure> {
     const DEFAULT: u8 = 187;
-    given.or_else(|| reload::read(config).ok().map(|(c, _)| c.node.route_protocol)).unwrap_or(DEFAULT)
+    match given {
+        Some(protocol) => Ok(protocol),
+        None if !config.exists() => Ok(DEFAULT),
+        None => reload::read(config).map(|(c, _)| c.node.route_protocol).map_err(|errors| {
+            let words = format!("{errors}the mark is not known; name it with --protocol N");
+            Failure::refused(words, ErrorKind::Config)
+        }),
+    }
 }

@@ -118,7 +118,7 @@ impl Check {
         let before = self.verdict();
         match wrong {
             None => {
-                self.last_success_sent = Some(now);
+                self.seen_well(now);
                 if before != Verdict::Up {
                     self.threshold.forget();
                     self.threshold.success();
@@ -132,6 +132,11 @@ impl Check {
             }
         }
         self.changed(before, now)
+    }
+
+    /// A sign of life of what is watched, as fresh as `now`.
+    pub fn seen_well(&mut self, now: Time) {
+        self.last_success_sent = self.last_success_sent.max(Some(now));
     }
 
     /// We were away for so long that the counts are too old to act on. Returns true if the verdict changed.

@@ -27,8 +27,8 @@ pub struct AfterwardsArgs {
 
 /// Starts that process; it outlives us. A failure is logged: the next start or `announcerctl sweep` must clean up then.
 pub fn start(node: &Node, after: Duration) {
-    let program = std::env::current_exe();
-    let mut command = Command::new(program.unwrap_or_else(|_| PathBuf::from("announcerd")));
+    // The very program that runs, though an upgrade may have replaced its file.
+    let mut command = Command::new("/proc/self/exe");
     command.arg("afterwards").arg("--wait-ms").arg(after.as_millis().to_string());
     command.arg("--protocol").arg(node.route_protocol.to_string()).arg("--state-dir").arg(&node.state_dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,13 +1,14 @@
 //! The one loop: it owns the only clock, feeds the core, and does what the core says.
 //!
-//! In each turn, in this order: effects out; due timers; the kernel's answers and news; BGP; probes and scripts; operators;
-//! signals. Each source has a budget a turn, so that none starves the others, and every queue is bounded: an edge whose
-//! queue is full waits (a probe's task, the netlink threads), a follower that does not read is dropped.
+//! In each turn, in this order: effects out; what has arrived from the kernel, probes and scripts, BGP, operators and
+//! signals, each up to a budget, so that none starves the others; due timers, after everything that could have kept
+//! them from mattering. Every queue is bounded: an edge whose queue is full waits (a probe's task, a peer's reader, the
+//! netlink threads), a follower that does not read is dropped.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::mpsc;
@@ -34,8 +35,13 @@ use crate::time::Time;
 
 /// Events that wait for the core, of each kind; the edge behind a full queue waits.
 const QUEUE: usize = 4096;
+/// The same of BGP: each may hold a full read of a socket.
+const SESSION_QUEUE: usize = 64;
 /// Events taken from one source before the others get their turn.
 const BUDGET: usize = 256;
+/// The same of BGP, a read of up to 64 KiB each, and of operators.
+const SESSION_BUDGET: usize = 8;
+const OPERATOR_BUDGET: usize = 4;
 /// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
 /// ours must not look like somebody's silence.
 const SLIP: Duration = Duration::from_millis(20);
@@ -64,6 +70,14 @@ pub enum StartError {
 pub struct Ending {
     /// `on_stop = "keep"`: what stays in the kernel is to be swept after this.
     pub sweep_after: Option<Duration>,
+}
+
+/// Where everything arrives.
+struct Inbox {
+    kernel: mpsc::Receiver<Event>,
+    sessions: mpsc::Receiver<BgpNews>,
+    edges: mpsc::Receiver<Event>,
+    signals: Signals,
 }
 
 /// Everything that the loop holds.
@@ -99,7 +113,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
     let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let (kernel_events, kernel) = mpsc::channel(QUEUE);
-    let (bgp_news, sessions) = mpsc::channel(QUEUE);
+    let (bgp_news, sessions) = mpsc::channel(SESSION_QUEUE);
     let (edge_events, edges) = mpsc::channel(QUEUE);
     let netlink = Netlink::new(kernel_events, config.node.route_protocol).map_err(StartError::Netlink)?;
     let legacy = Legacy { memory: loaded.memory, resumable: loaded.resumable };
@@ -119,17 +133,11 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         ready: false,
         ending: None,
     };
-    Ok(driver.turn_until_the_end(kernel, sessions, edges, signals).await)
+    Ok(driver.turn_until_the_end(Inbox { kernel, sessions, edges, signals }).await)
 }
 
 impl Driver {
-    async fn turn_until_the_end(
-        mut self,
-        mut kernel: mpsc::Receiver<Event>,
-        mut sessions: mpsc::Receiver<BgpNews>,
-        mut edges: mpsc::Receiver<Event>,
-        mut signals: Signals,
-    ) -> Ending {
+    async fn turn_until_the_end(mut self, mut inbox: Inbox) -> Ending {
         loop {
             // 1. Effects.
             self.perform();
@@ -137,61 +145,74 @@ impl Driver {
                 self.farewell().await;
                 return ending;
             }
+            // 2. What has arrived.
+            let busy = self.take_in(&mut inbox);
+            // 3. Due timers.
+            self.turn_timers(&mut inbox).await;
+            self.perform();
             let now = clock::now();
             let housekeeping = self.housekeeping(now);
-            // 2. Due timers.
-            let timer = self.core.poll_timeout().map(|(at, _)| at);
-            if let Some(due) = timer.filter(|at| *at <= now) {
-                if now.since(due) > SLIP {
-                    self.read_what_arrived(&mut kernel, &mut edges).await;
-                }
-                self.core.handle_timeout(clock::now());
-                self.perform();
+            if busy || self.ending.is_some() {
+                // More may wait; the tasks that read sockets get their turn first.
+                tokio::task::yield_now().await;
+                continue;
             }
-            let wake = timer.into_iter().chain([housekeeping]).min().unwrap_or(housekeeping);
+            // 4. Nothing to do: wait for anything.
+            let wake = self.core.poll_timeout().map_or(housekeeping, |(at, _)| at.min(housekeeping));
             tokio::select! {
-                biased;
-                // 3. The kernel.
-                Some(event) = kernel.recv() => self.take(event, &mut kernel),
-                // 4. BGP.
-                Some(news) = sessions.recv() => self.heard(news),
-                // 5. Probes and scripts.
-                Some(event) = edges.recv() => self.take(event, &mut edges),
-                // 6. Operators.
+                Some(event) = inbox.kernel.recv() => self.core.handle_event(event, clock::now()),
+                Some(news) = inbox.sessions.recv() => self.heard(news),
+                Some(event) = inbox.edges.recv() => self.core.handle_event(event, clock::now()),
                 request = self.control.next() => self.answer(request),
                 Some(loaded) = self.reloads.next() => self.finish_reload(loaded),
-                // 7. Signals.
-                Some(signal) = signals.next() => self.signal(signal),
+                Some(signal) = inbox.signals.next() => self.signal(signal),
                 () = sleep_until(instant(wake, now)) => {}
             }
         }
     }
 
-    /// An event, and those that wait behind it, up to the budget.
-    fn take(&mut self, event: Event, more: &mut mpsc::Receiver<Event>) {
-        self.core.handle_event(event, clock::now());
-        for _ in 1..BUDGET {
-            self.perform();
-            let Ok(event) = more.try_recv() else { return };
-            self.core.handle_event(event, clock::now());
-        }
-    }
-
-    /// We woke late. The tasks that read sockets get their turn, and what they read is heard, before any timer is.
-    async fn read_what_arrived(
-        &mut self,
-        kernel: &mut mpsc::Receiver<Event>,
-        edges: &mut mpsc::Receiver<Event>,
-    ) {
-        for _ in 0..2 {
-            tokio::task::yield_now().await;
-        }
-        for queue in [kernel, edges] {
-            for _ in 0..QUEUE {
+    /// Hears each source up to its budget, so that a flood on one delays the others by no more than that. True if there
+    /// was anything.
+    fn take_in(&mut self, inbox: &mut Inbox) -> bool {
+        let mut heard = 0;
+        for queue in [&mut inbox.kernel, &mut inbox.edges] {
+            for _ in 0..BUDGET {
                 let Ok(event) = queue.try_recv() else { break };
                 self.core.handle_event(event, clock::now());
+                self.perform();
+                heard += 1;
             }
         }
+        for _ in 0..SESSION_BUDGET {
+            let Ok(news) = inbox.sessions.try_recv() else { break };
+            self.heard(news);
+            self.perform();
+            heard += 1;
+        }
+        for _ in 0..OPERATOR_BUDGET {
+            let Some(request) = self.control.try_next() else { break };
+            self.answer(request);
+            heard += 1;
+        }
+        while let Some(signal) = inbox.signals.next().now_or_never().flatten() {
+            self.signal(signal);
+            heard += 1;
+        }
+        heard > 0
+    }
+
+    /// Timers that are due. If we woke late, the tasks that read sockets get their turn, and what they read is heard,
+    /// before any timer is.
+    async fn turn_timers(&mut self, inbox: &mut Inbox) {
+        let now = clock::now();
+        let Some((due, _)) = self.core.poll_timeout().filter(|(at, _)| *at <= now) else { return };
+        if now.since(due) > SLIP {
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+                self.take_in(inbox);
+            }
+        }
+        self.core.handle_timeout(clock::now());
     }
 
     /// Signs of life; returns when the next are due. They come from the loop itself: a hung loop gives none.
@@ -308,7 +329,10 @@ impl Driver {
             Ok(lines) => tracing::info!("reloaded: {}", lines.join("; ")),
             Err(why) => tracing::error!("not reloaded: {why}"),
         }
-        self.manager.ready(if answer.is_ok() { "reloaded" } else { "reload refused; running as before" });
+        let words = if answer.is_ok() { "reloaded" } else { "reload refused; running as before" };
+        if self.ready {
+            self.manager.ready(words);
+        }
         if let Some(id) = loaded.request {
             let answer = answer.map(|lines| lines.join("\n"));
             self.control.reply(id, answer.map_err(super::control::Refusal::config));
@@ -316,6 +340,9 @@ impl Driver {
     }
 
     fn adopt(&mut self, config: Config) -> Result<Vec<String>, String> {
+        if self.core.is_stopping() {
+            return Err("announcerd is stopping".into());
+        }
         let changes = diff::diff(self.core.config(), &config);
         if let Some(refusal) = changes.refusal() {
             return Err(refusal);

@@ -113,5 +113,11 @@ impl Drop for Netlink {
 }
 
 fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body).map(drop)
+    let run = move || {
+        // A daemon that cannot reach the kernel any more must not look alive: its successor adopts or sweeps.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+            std::process::abort();
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map(drop)
 }
