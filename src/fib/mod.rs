@@ -6,3 +6,6 @@ pub mod object;
 pub mod reconcile;
 
 pub use reconcile::Fib;
+
+#[cfg(test)]
+mod tests;
