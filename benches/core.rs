@@ -3,18 +3,20 @@
 //!
 //!     cargo bench --bench core
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use announcerd::announcer::event::{Dump, Event, Outcome, ProbeId};
 use announcerd::announcer::{Announcer, Effect, Legacy};
 use announcerd::config::{Env, ScriptVerdict, parse};
-use announcerd::fib::object::LinkState;
+use announcerd::fib::object::{Action, Key, LinkState, Object};
 use announcerd::time::Time;
 
 struct Run {
     core: Announcer,
     now: Time,
     probes: Vec<(ProbeId, bool)>,
+    kernel: HashMap<Key, Object>,
     events: u64,
     spent: Duration,
     worst: Duration,
@@ -26,7 +28,15 @@ impl Run {
         let config = parse("core.toml", text, &env).unwrap_or_else(|e| panic!("{e}")).0;
         let now = Time::from_nanos(1_000_000_000);
         let core = Announcer::new(config, &Legacy::default(), now);
-        Run { core, now, probes: Vec::new(), events: 0, spent: Duration::ZERO, worst: Duration::ZERO }
+        Run {
+            core,
+            now,
+            probes: Vec::new(),
+            kernel: HashMap::new(),
+            events: 0,
+            spent: Duration::ZERO,
+            worst: Duration::ZERO,
+        }
     }
 
     fn timed(&mut self, act: impl FnOnce(&mut Announcer, Time)) -> Duration {
@@ -51,11 +61,17 @@ impl Run {
             Effect::Probe { id, check, .. } => self.probes.push((id, check.name.starts_with("primary"))),
             Effect::Dump(id) => {
                 let lo = LinkState { name: "lo".into(), admin_up: true, carrier: true };
-                let result = Ok(Dump { links: vec![lo], objects: Vec::new() });
+                let result = Ok(Dump { links: vec![lo], objects: self.kernel.values().cloned().collect() });
                 self.timed(|core, now| core.handle_event(Event::Dump { id, result }, now));
             }
             Effect::Kernel(ops) => {
-                let answers = ops.into_iter().map(|op| (op.id, Ok(()))).collect();
+                let answers = ops.iter().map(|op| (op.id, Ok(()))).collect();
+                for op in ops {
+                    match op.action {
+                        Action::Add(o) | Action::Replace(o) => self.kernel.insert(o.key(), o),
+                        Action::Delete(o) => self.kernel.remove(&o.key()),
+                    };
+                }
                 self.timed(|core, now| core.handle_event(Event::Ops(answers), now));
             }
             _ => {}

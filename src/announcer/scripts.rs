@@ -301,7 +301,11 @@ mod tests {
         s.push(job(1, State::Master, &["own", "any"], 3), at(0), &mut id);
         s.left(State::Backup, at(100));
         s.left(State::Fault, at(1500));
-        assert_eq!(s.deadline(), Some(at(2100)), "two seconds after MASTER was left, not after the last transition");
+        assert_eq!(
+            s.deadline(),
+            Some(at(2100)),
+            "two seconds after MASTER was left, not after the last transition"
+        );
         s.push(job(2, State::Fault, &["fault"], 0), at(1500), &mut id);
         assert_eq!(s.timeout(at(2100), &mut id), [Action::Kill(ScriptId(1))]);
         let actions = s.ended(ScriptId(1), &ScriptEnd::Killed(9), at(2101), &mut id);

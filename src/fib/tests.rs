@@ -161,7 +161,9 @@ impl World {
             self.dump();
             self.plan();
             while !self.queue.is_empty() {
-                self.answer(usize::MAX, 0);
+                if self.answer(usize::MAX, 0) {
+                    self.dump();
+                }
                 self.plan();
             }
             self.now = self.now + Duration::from_secs(31);

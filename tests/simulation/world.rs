@@ -94,6 +94,8 @@ pub struct World {
     /// Since when the primary is dead while nothing else happened, seen from BACKUP with every check up.
     clean_death: Option<Time>,
     keys: BTreeMap<Key, (Object, Stage)>,
+    /// `TRACE=1`: every effect is printed.
+    trace: bool,
     pub summary: Summary,
 }
 
@@ -135,6 +137,7 @@ impl World {
             exited: false,
             clean_death: None,
             keys,
+            trace: std::env::var_os("TRACE").is_some(),
             summary: Summary::default(),
         };
         world.drain();
@@ -215,7 +218,7 @@ impl World {
     fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             self.summary.effects += 1;
-            if std::env::var_os("TRACE").is_some() {
+            if self.trace {
                 println!("{:?} {effect:?}", self.now);
             }
             match effect {
@@ -530,6 +533,11 @@ impl World {
         self.calm_until = Some(end);
         self.next_chaos = end + CALM;
         while self.now < end {
+            self.step();
+        }
+        // The last step may just have been a transition: the kernel gets its milliseconds.
+        while self.kernel.next().is_some() {
+            assert!(self.now < end + CALM, "seed {}: the kernel is never idle", self.seed);
             self.step();
         }
         self.next_chaos = self.now + SECOND;
