@@ -66,7 +66,6 @@ impl Announcer {
             retired: false,
         };
         self.members.insert(id, member);
-        self.index_users();
         // The first look follows from the timer, so that all instances exist by then.
         self.timers.set(Timer::Instance(id), Some(now));
     }
@@ -155,7 +154,7 @@ impl Announcer {
             self.timers.set(Timer::Instance(id), None);
             return;
         }
-        self.memory_stale = true;
+        self.stale.insert(id);
         while let Some(member) = self.members.get(&id) {
             let inputs = self.inputs(member, now);
             let Some(member) = self.members.get_mut(&id) else { return };
@@ -184,6 +183,7 @@ impl Announcer {
         record.timeline.first_bad_probe = transition.first_bad;
         let record = record.clone();
         member.open = Some(record.seq);
+        self.open.insert(id);
         member.held = None;
         member.scripts.left(to, now);
         if transition.was_cut_off {
@@ -210,8 +210,10 @@ impl Announcer {
 
     /// After the kernel's answers: what waited for them goes on.
     pub(super) fn conclude(&mut self, now: Time) {
-        let waits = |m: &Member| m.open.is_some() || m.held.is_some();
-        let ids: Vec<InstanceId> = self.members.iter().filter(|(_, m)| waits(m)).map(|(id, _)| *id).collect();
+        if self.open.is_empty() {
+            return;
+        }
+        let ids: Vec<InstanceId> = self.open.iter().copied().collect();
         for id in ids {
             self.conclude_one(id, now);
         }
@@ -229,6 +231,7 @@ impl Announcer {
         if !done {
             return;
         }
+        self.open.remove(&id);
         let held = member.held.take();
         if let Some(seq) = member.open.take() {
             self.note_step(seq, |t| t.kernel_acked = Some(now));

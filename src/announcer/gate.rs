@@ -139,3 +139,69 @@ fn describe<'a>(mut checks: impl Iterator<Item = &'a Check>) -> String {
     }
     words.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::announcer::event::Outcome;
+    use crate::config::model::{self, Fall, Quorum};
+
+    fn at(s: u64) -> Time {
+        Time::ZERO + Duration::from_secs(s)
+    }
+
+    /// A check with this verdict since that second; unknowns lapse `fall` + 1 seconds after that.
+    fn check(name: &str, verdict: Verdict, fall: u32, since: u64) -> Check {
+        let probe = model::Probe::File(model::File { path: "/nowhere".into(), max_age: None });
+        let second = Duration::from_secs(1);
+        let fall = Fall::Consecutive(fall);
+        let config =
+            model::Check { name: name.into(), probe, interval: second, timeout: second, fall, rise: 1 };
+        let mut check = Check::new(Arc::new(config), 0, at(since));
+        let outcome = || match verdict {
+            Verdict::Up => Outcome::Success { rtt: None },
+            Verdict::Down => Outcome::Failure("no".into()),
+            Verdict::Unknown => Outcome::Blind("no route".into()),
+        };
+        while check.verdict() != verdict || check.last_error().is_none() && verdict != Verdict::Up {
+            check.result(at(since), outcome(), at(since));
+        }
+        check
+    }
+
+    fn judged(quorum: Quorum, checks: &[Check], now: u64) -> RequireState {
+        let config = Require { checks: Vec::new(), up_when: quorum };
+        require(&config, &checks.iter().collect::<Vec<_>>(), at(now)).state
+    }
+
+    #[test]
+    fn an_unknown_excuses_until_it_lapses() {
+        let checks = [check("a", Verdict::Up, 3, 0), check("b", Verdict::Unknown, 3, 10)];
+        assert_eq!(judged(Quorum::Any, &checks, 11), RequireState::Met);
+        assert_eq!(judged(Quorum::All, &checks, 13), RequireState::Unknown(at(14)));
+        assert_eq!(judged(Quorum::All, &checks, 14), RequireState::Unmet);
+    }
+
+    #[test]
+    fn as_many_excuses_as_are_missing_must_hold_at_once() {
+        let unknown = |name, fall| check(name, Verdict::Unknown, fall, 10);
+        let checks = [unknown("a", 3), unknown("b", 6), unknown("c", 9), check("d", Verdict::Down, 1, 10)];
+        assert_eq!(judged(Quorum::All, &checks, 11), RequireState::Unmet, "one is down for certain");
+        assert_eq!(judged(Quorum::AtLeast(3), &checks, 11), RequireState::Unknown(at(14)));
+        assert_eq!(judged(Quorum::AtLeast(2), &checks, 11), RequireState::Unknown(at(17)));
+        assert_eq!(judged(Quorum::Any, &checks, 15), RequireState::Unknown(at(20)));
+        assert_eq!(judged(Quorum::Any, &checks, 20), RequireState::Unmet);
+    }
+
+    #[test]
+    fn a_reason_is_bounded_however_many_checks_there_are() {
+        let checks: Vec<Check> = (0..1000).map(|n| check(&format!("c{n}"), Verdict::Down, 1, 0)).collect();
+        let config = Primary { checks: Vec::new(), down_when: Quorum::All, up_when: Quorum::All };
+        let view = primary(&config, &checks.iter().collect::<Vec<_>>());
+        assert_eq!(view.state, PrimaryState::Down);
+        assert!(view.reason.len() < 1000 && view.reason.ends_with("and 992 more"), "{}", view.reason);
+    }
+}

@@ -581,3 +581,7 @@ fn seems_down(inputs: &Inputs) -> bool {
 fn fault_reason(require: &RequireView) -> String {
     format!("require is {}: {}", require.state.word(), require.reason)
 }
+
+#[cfg(test)]
+#[path = "instance_tests.rs"]
+mod tests;

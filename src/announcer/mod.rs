@@ -28,7 +28,7 @@ pub mod scripts;
 pub mod timers;
 pub mod witness;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +88,13 @@ pub struct Announcer {
     next_script: u64,
     stopping: Option<Stopping>,
     saved: Memory,
-    /// Something that is kept may have changed.
+    /// Something that is kept may have changed: all of it, or that of these instances.
     memory_stale: bool,
+    stale: BTreeSet<InstanceId>,
+    /// Instances whose last transition the kernel has not seen through.
+    open: BTreeSet<InstanceId>,
+    /// Instances that are no longer configured, and are leaving.
+    retired: BTreeSet<InstanceId>,
     kept_until: Option<Time>,
     /// When we were last called: the time up to which nothing was missed.
     present: Time,
@@ -132,6 +137,9 @@ impl Announcer {
             stopping: None,
             saved: legacy.memory.clone(),
             memory_stale: true,
+            stale: BTreeSet::new(),
+            open: BTreeSet::new(),
+            retired: BTreeSet::new(),
             kept_until: None,
             present: now,
             config: Config { checks: Vec::new(), instances: Vec::new(), ..config.clone() },
@@ -143,6 +151,7 @@ impl Announcer {
         for instance in &config.instances {
             announcer.add_instance(instance.clone(), legacy, now);
         }
+        announcer.index_users();
         announcer.config = config;
         announcer.want_dump(now);
         announcer.settle(now);
@@ -232,7 +241,11 @@ impl Announcer {
     }
 
     fn save_if_changed(&mut self) {
-        if !std::mem::take(&mut self.memory_stale) {
+        let stale = std::mem::take(&mut self.stale);
+        let saved = &self.saved.instances;
+        let differs = |m: &Member| saved.get(m.name()) != Some(&m.instance.remember());
+        let is_news = stale.iter().filter_map(|id| self.members.get(id)).any(|m| !m.retired && differs(m));
+        if !(std::mem::take(&mut self.memory_stale) || is_news) {
             return;
         }
         let here = self.members.values().filter(|m| !m.retired);

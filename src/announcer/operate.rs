@@ -154,12 +154,8 @@ impl Announcer {
 
     /// Ends the process, or forgets a retired instance, once nothing is left to do for it.
     pub(super) fn leave_if_done(&mut self) {
-        let gone: Vec<InstanceId> = self
-            .members
-            .iter()
-            .filter(|(id, m)| m.retired && self.is_gone(**id, m))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_over = |id: &&InstanceId| self.members.get(id).is_none_or(|m| self.is_gone(**id, m));
+        let gone: Vec<InstanceId> = self.retired.iter().filter(is_over).copied().collect();
         for id in gone {
             self.forget_instance(id);
         }
@@ -187,6 +183,8 @@ impl Announcer {
     fn forget_instance(&mut self, id: InstanceId) {
         self.fib.remove(id);
         self.members.remove(&id);
+        self.open.remove(&id);
+        self.retired.remove(&id);
         self.index_users();
         self.timers.set(Timer::Instance(id), None);
         self.timers.set(Timer::Script(id), None);

@@ -26,6 +26,7 @@ impl Announcer {
             if let Some(member) = self.members.get_mut(&id) {
                 member.retired = true;
             }
+            self.retired.insert(id);
             self.fib.yield_to_others(id);
             self.leave(id, "no longer configured", false, std::time::Duration::ZERO, now);
         }

@@ -228,3 +228,87 @@ fn failure_words(current: &Current, end: &ScriptEnd, killed: bool) -> String {
         ScriptEnd::NotStarted(why) => format!("`{command}` of {state} could not be run: {why}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    fn job(seq: u64, state: State, commands: &[&str], retry: u32) -> Job {
+        let commands = commands.iter().map(|c| vec![(*c).to_owned()]).collect();
+        Job { seq, state, commands, env: Vec::new(), timeout: Duration::from_secs(10), retry }
+    }
+
+    fn runs(actions: &[Action]) -> Vec<String> {
+        let run = |a: &Action| match a {
+            Action::Run(run) => Some(run.command.join(" ")),
+            _ => None,
+        };
+        actions.iter().filter_map(run).collect()
+    }
+
+    const OK: ScriptEnd = ScriptEnd::Exited(0);
+
+    #[test]
+    fn the_commands_of_a_job_run_one_after_the_other() {
+        let (mut s, mut id) = (Scripts::new("a".into()), 0);
+        let first = s.push(job(1, State::Master, &["own", "any"], 0), at(0), &mut id);
+        assert_eq!(runs(&first), ["own"]);
+        let second = s.ended(ScriptId(1), &OK, at(5), &mut id);
+        assert_eq!(runs(&second), ["any"]);
+        assert_eq!(s.ended(ScriptId(1), &OK, at(6), &mut id), [], "told twice");
+        assert_eq!(s.ended(ScriptId(2), &OK, at(7), &mut id), [Action::Done(1)]);
+        assert!(s.is_idle() && s.deadline().is_none());
+    }
+
+    #[test]
+    fn stop_is_not_replaced_even_if_something_comes_after_it() {
+        let (mut s, mut id) = (Scripts::new("a".into()), 0);
+        s.push(job(1, State::Fault, &["fault"], 0), at(0), &mut id);
+        s.push(job(2, State::Stop, &["stop"], 0), at(1), &mut id);
+        s.left(State::Backup, at(2));
+        s.push(job(3, State::Backup, &["backup"], 0), at(2), &mut id);
+        assert_eq!(runs(&s.ended(ScriptId(1), &OK, at(3), &mut id)), ["stop"]);
+        assert_eq!(s.ended(ScriptId(2), &OK, at(4), &mut id), [Action::Done(2)]);
+        assert!(s.is_idle());
+    }
+
+    #[test]
+    fn a_try_that_waits_gives_way_to_the_next_transition() {
+        let (mut s, mut id) = (Scripts::new("a".into()), 0);
+        s.push(job(1, State::Backup, &["backup"], 5), at(0), &mut id);
+        let actions = s.ended(ScriptId(1), &ScriptEnd::Exited(1), at(1), &mut id);
+        assert!(matches!(actions[..], [Action::Failed(_)]));
+        assert_eq!(s.deadline(), Some(at(1001)));
+        s.left(State::Master, at(500));
+        assert!(s.is_idle());
+        assert_eq!(runs(&s.push(job(2, State::Master, &["master"], 0), at(500), &mut id)), ["master"]);
+    }
+
+    #[test]
+    fn tries_pause_for_1_2_4_and_at_most_60_seconds() {
+        let pauses: Vec<u64> = (0..9).map(|n| retry_pause(n).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(retry_pause(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_cut_comes_once_and_the_rest_of_the_job_is_dropped() {
+        let (mut s, mut id) = (Scripts::new("a".into()), 0);
+        s.push(job(1, State::Master, &["own", "any"], 3), at(0), &mut id);
+        s.left(State::Backup, at(100));
+        s.left(State::Fault, at(1500));
+        assert_eq!(
+            s.deadline(),
+            Some(at(2100)),
+            "two seconds after MASTER was left, not after the last transition"
+        );
+        s.push(job(2, State::Fault, &["fault"], 0), at(1500), &mut id);
+        assert_eq!(s.timeout(at(2100), &mut id), [Action::Kill(ScriptId(1))]);
+        let actions = s.ended(ScriptId(1), &ScriptEnd::Killed(9), at(2101), &mut id);
+        assert_eq!(runs(&actions), ["fault"]);
+    }
+}

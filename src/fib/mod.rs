@@ -7,3 +7,6 @@ pub mod object;
 pub mod reconcile;
 
 pub use reconcile::Fib;
+
+#[cfg(test)]
+mod tests;

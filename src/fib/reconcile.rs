@@ -3,6 +3,7 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -355,7 +356,7 @@ impl Fib {
     /// come, in the order of its plan.
     fn in_order(&self, keys: &mut [Key]) {
         let place = |k: &Key| self.wanted.get(k).map(|w| (w.owner, w.place));
-        keys.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then_with(|| b.cmp(a)));
+        keys.sort_by_cached_key(|k| (place(k), Reverse(k.clone())));
     }
 
     fn want(&mut self, id: InstanceId, place: usize, p: &Planned) {

@@ -100,6 +100,8 @@ pub struct World {
     /// Since when the primary is dead while nothing else happened, seen from BACKUP with every check up.
     clean_death: Option<Time>,
     keys: BTreeMap<Key, (Object, Stage)>,
+    /// `TRACE=1`: every effect is printed.
+    trace: bool,
     pub summary: Summary,
 }
 
@@ -144,6 +146,7 @@ impl World {
             exited: false,
             clean_death: None,
             keys,
+            trace: std::env::var_os("TRACE").is_some(),
             summary: Summary::default(),
         };
         world.drain();
@@ -229,7 +232,7 @@ impl World {
     fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             self.summary.effects += 1;
-            if std::env::var_os("TRACE").is_some() {
+            if self.trace {
                 println!("{:?} {effect:?}", self.now);
             }
             match effect {
@@ -588,6 +591,11 @@ impl World {
         while self.now < settled
             && (self.kernel.next().is_some() || self.isp.next().is_some_and(|t| t <= self.now + SECOND))
         {
+            self.step();
+        }
+        // The last step may just have been a transition: the kernel gets its milliseconds.
+        while self.kernel.next().is_some() {
+            assert!(self.now < end + CALM, "seed {}: the kernel is never idle", self.seed);
             self.step();
         }
         self.next_chaos = self.now + SECOND;
