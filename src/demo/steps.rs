@@ -86,18 +86,16 @@ impl Steps {
                 format!("standby  decides: {} ({})", event.to.word(), event.reason)
             });
         }
-        if let Some(at) = times.kernel_acked {
-            let done = if event.to == State::Master {
-                "address and route added"
-            } else {
-                "address and route removed"
-            };
+        if let Some((at, done)) = times.kernel_acked.zip(self.kernel_does(event.to)) {
             self.kernel = note_first(self.kernel, story, at, || format!("standby  kernel says: {done}"));
         }
-        let update = if event.to == State::Master { "UPDATE" } else { "withdraw" };
+        let (update, meanwhile) = match event.to {
+            State::Master => ("UPDATE", ""),
+            _ => ("withdraw", "; address and route stay a second for packets under way"),
+        };
         if let Some(at) = times.update_written {
             self.update_written = note_first(self.update_written, story, at, || {
-                format!("standby  {update} is written to the ISP's session")
+                format!("standby  {update} is written to the ISP's session{meanwhile}")
             });
         }
         if let Some(at) = times.update_acked {
@@ -107,15 +105,26 @@ impl Steps {
         }
     }
 
+    /// What the kernel acknowledges with the transition; what it is asked for only after the drain does not count.
+    fn kernel_does(&self, to: State) -> Option<&'static str> {
+        match (to, self.exporter) {
+            (State::Master, _) => Some("address and route added"),
+            (_, Exporter::Bird) => Some("route removed; the address stays a second for packets under way"),
+            (_, Exporter::Builtin) => None,
+        }
+    }
+
     fn list(&self, change: &Change) -> Vec<(&'static str, Option<Instant>)> {
         let mut list = vec![
             ("decision", self.decision),
-            ("kernel acknowledged", self.kernel),
             ("ISP's route", self.isp),
             ("client's first answer", self.client),
         ];
         if change.has_bad_probe {
             list.push(("first bad probe", self.first_bad_probe));
+        }
+        if self.kernel_does(change.to).is_some() {
+            list.push(("kernel acknowledged", self.kernel));
         }
         if self.exporter == Exporter::Builtin {
             list.push(("UPDATE written", self.update_written));
