@@ -13,9 +13,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use announcerd::fib::object::{Action, Object};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -86,7 +84,7 @@ fn bare() -> (Vec<Duration>, Vec<Duration>) {
             vec![RouteAttribute::Destination(std::net::IpAddr::V4(to).into()), RouteAttribute::Oif(1)];
         let inner =
             if make { RouteNetlinkMessage::NewRoute(route) } else { RouteNetlinkMessage::DelRoute(route) };
-        let mut message = NetlinkMessage::from(NetlinkPayload::from(inner));
+        let mut message = NetlinkMessage::from(inner);
         let flags = if make { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         message.finalize();

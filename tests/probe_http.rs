@@ -105,9 +105,10 @@ fn an_answer_that_stalls_is_a_failure() {
     let _mute = ns.run(|| Server::stalling("127.0.0.1:81", String::new()));
     ns.block_on(async || {
         let mut prober = Prober::new();
+        let half = Regex::new("half").unwrap();
         for port in [80, 81] {
             let mut request = http(format!("http://127.0.0.1:{port}/"));
-            request.expect_body = Some(Regex::new("half").unwrap());
+            request.expect_body = Some(half.clone());
             let stalled = check(Probe::Http(request), Duration::from_millis(200));
             assert_failure(prober.ask(&stalled).await, "no answer in 190 ms");
         }

@@ -69,7 +69,12 @@ pub const BASE: &str = "10.20.0.0/16";
 pub const ADDRESS: &str = "172.16.1.1";
 
 pub fn config(text: &str) -> Config {
-    let env = Env { hostname: "host".into(), inspect_script: &|_| ScriptVerdict::Ok };
+    let env = Env {
+        hostname: "host".into(),
+        inspect_script: &|_| ScriptVerdict::Ok,
+        read_secret: &|_| Err("there is none".into()),
+        read_prefixes: &|_| Err("there is none".into()),
+    };
     match parse("test.toml", text, &env) {
         Ok((config, _)) => config,
         Err(diagnostics) => panic!("{diagnostics}"),

@@ -138,10 +138,8 @@ impl Isp {
 
     fn fetch(&mut self, conn: ConnId, core: &mut Announcer, now: Time) -> Vec<Prefix> {
         let mut announced = Vec::new();
-        loop {
-            let Some(id) = self.id.filter(|_| self.link.as_ref().is_some_and(|l| l.ours == conn)) else {
-                break;
-            };
+        let is_there = |isp: &Isp| isp.id.filter(|_| isp.link.as_ref().is_some_and(|l| l.ours == conn));
+        while let Some(id) = is_there(self) {
             let mut octets = Vec::new();
             if core.transmit(id, conn, 4096, &mut octets, now) == 0 {
                 break;
