@@ -28,11 +28,11 @@ fn network(process: &Path) -> Option<PathBuf> {
 }
 
 impl Demo {
-    fn start(program: &Path, uid: Option<u32>) -> Self {
+    fn start(program: &Path, uid: Option<u32>, options: &[&str]) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let mut command = Command::new(program);
-        command.arg("demo").env("TMPDIR", temporary.path()).current_dir("/").process_group(0);
+        command.arg("demo").args(options).env("TMPDIR", temporary.path()).current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
@@ -82,7 +82,16 @@ impl Demo {
     }
 }
 
-fn plays_to_the_end(mut demo: Demo) {
+/// What only announcerd's own BGP can tell.
+const BUILTIN: [&str; 4] = [
+    "UPDATE is written to the ISP's session",
+    "UPDATE is acknowledged by the ISP's TCP",
+    "withdraw is written to the ISP's session",
+    "withdraw is acknowledged by the ISP's TCP",
+];
+
+/// The whole story is told; the lines of [`BUILTIN`] are in it, or none of them.
+fn plays_to_the_end(mut demo: Demo, builtin: bool) {
     let mut told = demo.read_until("== The primary serves");
     demo.note_networks();
     told += &demo.read_until("failback  decision");
@@ -98,35 +107,56 @@ fn plays_to_the_end(mut demo: Demo) {
     ] {
         assert!(told.contains(step), "no `{step}` in\n{told}");
     }
+    for step in BUILTIN {
+        assert_eq!(told.contains(step), builtin, "`{step}` in\n{told}");
+    }
     let status = demo.leaves_nothing();
     assert!(status.success(), "{status}\n{told}");
 }
 
 #[test]
 fn the_demonstration_plays_to_the_end() {
-    plays_to_the_end(Demo::start(program(), None));
+    plays_to_the_end(Demo::start(program(), None, &[]), true);
+}
+
+#[test]
+fn the_demonstration_plays_with_bird_as_the_exporter() {
+    plays_to_the_end(Demo::start(program(), None, &["--exporter", "bird", "--isp", "bird"]), false);
+}
+
+/// The program where anybody can read it (the build folder may be private), and the folder that holds it.
+fn program_for_all() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("announcerd");
+    fs::copy(program(), &copy).unwrap();
+    (folder, copy)
 }
 
 /// Without root, in a user namespace.
 #[test]
 fn the_demonstration_needs_no_root() {
-    // Where anybody can read it: the build folder may be private.
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("announcerd");
-    fs::copy(program(), &copy).unwrap();
-    plays_to_the_end(Demo::start(&copy, Some(65534)));
+    let (_folder, copy) = program_for_all();
+    plays_to_the_end(Demo::start(&copy, Some(65534), &[]), true);
+}
+
+/// Nor does it with BIRD.
+#[test]
+fn the_demonstration_with_bird_needs_no_root() {
+    let (_folder, copy) = program_for_all();
+    plays_to_the_end(Demo::start(&copy, Some(65534), &["--exporter", "bird"]), false);
 }
 
 /// Ctrl-C, SIGTERM and kill -9 midway.
 #[test]
 fn an_interrupted_demonstration_leaves_nothing_behind() {
-    for (signal, mark) in [
-        (Signal::SIGINT, "falls silent"),
-        (Signal::SIGTERM, "== The primary serves"),
-        (Signal::SIGKILL, "== The primary serves"),
+    for (signal, mark, options) in [
+        (Signal::SIGINT, "decides: MASTER", &[][..]),
+        (Signal::SIGINT, "falls silent", &["--exporter", "bird"]),
+        (Signal::SIGTERM, "== The primary serves", &[]),
+        (Signal::SIGKILL, "== The primary serves", &[]),
     ] {
-        let mut demo = Demo::start(program(), None);
+        let mut demo = Demo::start(program(), None, options);
         demo.read_until(mark);
         demo.note_networks();
         // As the terminal does it: to the whole group.
