@@ -107,8 +107,8 @@ fn another_md5_key_is_no_session() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on; passive on;");
     let node = pair.node(&keyed(&pair, "another"));
-    until("the reason", &node, || peer_status(&pair.us, "peer").last_error.is_some());
-    let status = peer_status(&pair.us, "peer");
+    until("the reason", &node, || error(&pair).is_some());
+    let status = peer_status(&pair.us, "peer").unwrap();
     assert_ne!(status.state, "Established");
     assert!(status.last_error.as_ref().unwrap().contains("MD5"), "{status:?}");
     assert!(!bird.established("announcerd"));
@@ -136,9 +136,11 @@ fn role_mismatch_is_refused() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "local role customer;");
     let node = pair.node("role = \"customer\"");
-    until("the reason", &node, || {
-        peer_status(&pair.us, "peer").last_error.is_some_and(|e| e.to_lowercase().contains("role"))
-    });
+    until("the reason", &node, || error(&pair).is_some_and(|e| e.to_lowercase().contains("role")));
     assert!(!bird.established("announcerd") && bird.route(PREFIX, "announcerd").is_none());
     assert!(ctl(&pair.us, &["status"]).to_lowercase().contains("role"));
+}
+
+fn error(pair: &Pair) -> Option<String> {
+    peer_status(&pair.us, "peer")?.last_error
 }

@@ -2,5 +2,9 @@
 //! namespaces of its own. What counts is what the *peer* says of us in its own output.
 
 mod bird;
+mod exabgp;
+mod frr;
+mod gobgp;
+mod openbgpd;
 mod rig;
 mod site;

@@ -55,10 +55,10 @@ pub fn ctl(host: &Host, words: &[&str]) -> String {
     host.run(&[&[env!("CARGO_BIN_EXE_announcerctl")], words].concat()).unwrap()
 }
 
-/// What `announcerctl status -j` says of the peer.
-pub fn peer_status(host: &Host, peer: &str) -> BgpStatus {
+/// What `announcerctl status -j` says of the peer; nothing while the kernel's state is still being read.
+pub fn peer_status(host: &Host, peer: &str) -> Option<BgpStatus> {
     let status: announcerd::status::Status = serde_json::from_str(&ctl(host, &["status", "-j"])).unwrap();
-    status.bgp.into_iter().find(|b| b.name == peer).expect("that peer")
+    status.bgp.into_iter().find(|b| b.name == peer)
 }
 
 /// A second family for a cable.
@@ -218,8 +218,7 @@ impl Pair {
     /// Waits until `announcerctl status -j` says the session is up and both prefixes are out.
     pub fn wait_advertised(&self, node: &Node) {
         until("an established session with both prefixes", node, || {
-            let status = peer_status(&self.us, "peer");
-            status.state == "Established" && status.advertised == 2
+            peer_status(&self.us, "peer").is_some_and(|s| s.state == "Established" && s.advertised == 2)
         });
     }
 }

@@ -12,9 +12,9 @@ use crate::rig::{LIMIT, PREFIX, PREFIX6, Site, ctl, peer_status, tables, until};
 fn the_isp_forwards_to_us_while_the_primary_is_dead() {
     let site = Site::start();
     assert!(site.isp.route(PREFIX, "standby").is_none());
-    assert_eq!(peer_status(&site.lab.standby, "isp-a").advertised, 0);
+    assert_eq!(peer_status(&site.lab.standby, "isp-a").unwrap().advertised, 0);
     site.take_over();
-    let status = peer_status(&site.lab.standby, "isp-a");
+    let status = peer_status(&site.lab.standby, "isp-a").unwrap();
     assert_eq!((&*status.state, status.advertised), ("Established", 2), "{status:?}");
 
     // The journal knows when the UPDATE was written, and when the ISP's TCP had it.
