@@ -6,5 +6,6 @@ mod exabgp;
 mod frr;
 mod gobgp;
 mod openbgpd;
+mod restart;
 mod rig;
 mod site;
