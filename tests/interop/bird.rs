@@ -1,6 +1,7 @@
 //! BIRD 2: every attribute as it sees it; active, passive, IPv6 transport; MD5, GTSM, roles.
 
 use announcerd::demo::lab::Bird;
+use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::rig::{PREFIX, PREFIX6, Pair, ctl, peer_status, until};
@@ -81,6 +82,36 @@ fn a_session_over_ipv6_carries_both_families() {
     let config = BIRD.replace("LOCAL", "2001:db8::1").replace("NEIGHBOR", "2001:db8::2");
     let bird = Bird::start(&pair.them, &config.replace("MORE", "").replace("EXTENDED", "")).unwrap();
     let node = pair.node_to("2001:db8::1", "");
+    all_arrives_and_goes(&pair, &bird, &node);
+}
+
+/// RFC 8950: IPv4 prefixes with an IPv6 next hop, where BIRD agrees to it.
+#[test]
+fn ipv4_by_way_of_ipv6() {
+    let pair = Pair::new(&[]);
+    let config = BIRD.replace("LOCAL", "2001:db8::1").replace("NEIGHBOR", "2001:db8::2");
+    let config = config.replace("MORE", "").replace("EXTENDED", "extended next hop on;");
+    let bird = Bird::start(&pair.them, &config).unwrap();
+    let node = pair.node_to("2001:db8::1", "next_hop = \"2001:db8::2\"");
+    pair.wait_advertised(&node);
+    for prefix in [PREFIX, PREFIX6] {
+        until(prefix, &node, || {
+            bird.route(prefix, "announcerd").is_some_and(|r| r.contains("BGP.next_hop: 2001:db8::2"))
+        });
+    }
+}
+
+/// RFC 4271 section 6.5: a peer that falls silent is noticed after the hold time, and is told all again later.
+#[test]
+fn a_silent_peer_is_noticed() {
+    let pair = Pair::new(&[]);
+    let mut bird = bird(&pair, "");
+    let node = pair.node("hold_time = \"3s\"");
+    pair.wait_advertised(&node);
+    bird.daemon().signal(Signal::SIGSTOP).unwrap();
+    until("the hold timer", &node, || error(&pair).is_some_and(|e| e.to_lowercase().contains("hold")));
+    assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
+    bird.daemon().signal(Signal::SIGCONT).unwrap();
     all_arrives_and_goes(&pair, &bird, &node);
 }
 

@@ -3,6 +3,7 @@
 
 mod bird;
 mod exabgp;
+mod examples;
 mod frr;
 mod gobgp;
 mod openbgpd;

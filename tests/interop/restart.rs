@@ -29,7 +29,10 @@ fn goes_on_unseen(mut site: Site, end: impl FnOnce(&mut Site)) {
     until("the session to be back", &site.node, || site.isp.established("standby"));
     // The R bit of the new process, and that it kept forwarding, in BIRD's words.
     let said = site.isp.ask("show protocols all standby").unwrap();
-    assert!(said.contains("Restart recovery") || said.contains("Restart time: 60"), "{said}");
+    let theirs = said.split("Neighbor capabilities").nth(1).unwrap_or_default();
+    for words in ["Restart time: 60", "Restart recovery", "AF preserved: ipv4 ipv6"] {
+        assert!(theirs.contains(words), "no {words} in {said}");
+    }
     until("MASTER", &site.node, || site.state() == "MASTER");
     site.wait_isp_has(true);
     for watch in watches {
