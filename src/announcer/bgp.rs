@@ -216,8 +216,12 @@ impl Announcer {
         }
     }
 
-    /// The checks of type `bgp` on that peer.
+    /// The checks of type `bgp` on that peer. Who leaves closes the sessions itself: that is nothing wrong, and
+    /// must not make FAULT of a MASTER that hands over or keeps its routes.
     fn session_news(&mut self, name: &str, wrong: Option<&str>, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
         let watches = |p: &Probe| matches!(p, Probe::Bgp(b) if &*b.peer == name);
         let ids: Vec<_> =
             self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect();

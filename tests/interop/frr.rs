@@ -1,0 +1,158 @@
+//! FRR in the place of a cloud's route server: conf/route-server-primary.toml and conf/route-server-standby.toml.
+
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use announcerd::demo::lab::wire::{self, End};
+use announcerd::demo::lab::{Daemon, Host, Node, wait_for};
+use nix::sys::signal::Signal;
+
+use crate::rig::{LIMIT, hurried, peer_status, program, until};
+
+const SERVICE: &str = "198.51.100.10/32";
+const PRIMARY: &str = "203.0.113.11";
+const STANDBY: &str = "203.0.113.12";
+
+/// Each of the route server's two instances; each machine has a session with each.
+const ROUTE_SERVER: &str = "
+frr defaults traditional
+router bgp 65515
+ bgp router-id ADDRESS
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor 203.0.113.11 remote-as 64513
+ neighbor 203.0.113.12 remote-as 64513
+ neighbor 203.0.113.11 timers connect 1
+ neighbor 203.0.113.12 timers connect 1
+exit
+";
+
+/// The machines in one subnet: the gateway (which has a bridge for it), the route server's two, and ours.
+struct Cloud {
+    nodes: [Node; 2],
+    machines: [Host; 2],
+    _daemons: Vec<Daemon>,
+    _services: Vec<announcerd::demo::lab::web::Web>,
+    rs: [Host; 2],
+    _gateway: Host,
+}
+
+/// FRR 8's private folders.
+pub const PRIVATE: [&str; 2] = ["/etc/frr", "/var/log"];
+
+/// zebra and bgpd on that host, with that configuration.
+pub fn start_frr(host: &Host, config: &str) -> Vec<Daemon> {
+    host.write("/etc/frr/frr.conf", config).unwrap();
+    host.write("/etc/frr/vtysh.conf", "service integrated-vtysh-config\n").unwrap();
+    host.run(&["install", "-d", "-o", "frr", "-g", "frr", "/run/frr", "/var/log/frr"]).unwrap();
+    let start = |name: &&str| {
+        let mut command = Command::new(format!("/usr/lib/frr/{name}"));
+        let daemon = host.spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+        let asked = || host.run(&["vtysh", "-d", name, "-c", "show version"]).ok();
+        wait_for(name, LIMIT, asked).unwrap();
+        daemon
+    };
+    let daemons = ["zebra", "bgpd"].iter().map(start).collect();
+    host.run(&["vtysh", "-b"]).unwrap();
+    daemons
+}
+
+impl Cloud {
+    fn start() -> Self {
+        let machines = ["fw-1", "fw-2"].map(|name| Host::new(name, &[]).unwrap());
+        let gateway = Host::new("gateway", &[]).unwrap();
+        let rs = ["rs-1", "rs-2"].map(|name| Host::new(name, &PRIVATE).unwrap());
+        let net = |last| Ipv4Addr::new(203, 0, 113, last);
+        gateway.run(&["ip", "link", "add", "lan", "type", "bridge"]).unwrap();
+        gateway.run(&["ip", "link", "set", "lan", "up"]).unwrap();
+        let ports =
+            [(&rs[0], "p4", 4), (&rs[1], "p5", 5), (&machines[0], "p11", 11), (&machines[1], "p12", 12)];
+        for (host, port, last) in ports {
+            let end = |host, interface, address| End { host, interface, address };
+            // The bridge's port needs no address; one from elsewhere is in nobody's way.
+            wire::connect(
+                end(&gateway, port, Ipv4Addr::new(192, 0, 2, last)),
+                end(host, "uplink", net(last)),
+                24,
+            )
+            .unwrap();
+            gateway.run(&["ip", "address", "flush", "dev", port]).unwrap();
+            gateway.run(&["ip", "link", "set", port, "master", "lan"]).unwrap();
+        }
+        wire::add_address(&gateway, "lan", net(1), 24).unwrap();
+        let daemons = rs.iter().zip([4, 5]).flat_map(|(host, last)| {
+            start_frr(host, &ROUTE_SERVER.replace("ADDRESS", &net(last).to_string()))
+        });
+        let daemons = daemons.collect();
+        let service = |host: &Host| {
+            host.sysctl("net/ipv4/ping_group_range", "0 0").unwrap();
+            let at = std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 443);
+            announcerd::demo::lab::web::Web::start(host, at, announcerd::demo::lab::web::answer_ok).unwrap()
+        };
+        let services = machines.iter().map(service).collect();
+        let files = [
+            include_str!("../../conf/route-server-primary.toml"),
+            include_str!("../../conf/route-server-standby.toml"),
+        ];
+        let node = |i: usize| Node::start(&machines[i], program(), &hurried(files[i]).to_string()).unwrap();
+        let nodes = [node(0), node(1)];
+        Cloud { nodes, machines, _daemons: daemons, _services: services, rs, _gateway: gateway }
+    }
+
+    /// What that one of the route server's two has.
+    fn routes(&self, rs: usize) -> serde_json::Value {
+        let command = format!("show bgp ipv4 unicast {SERVICE} json");
+        let answer = self.rs[rs].run(&["vtysh", "-d", "bgpd", "-c", &command]).unwrap_or_default();
+        serde_json::from_str(&answer).unwrap_or_default()
+    }
+
+    /// Waits until both see so many paths, and call that neighbour's best.
+    fn wait(&self, paths: usize, best: Option<&str>) {
+        for rs in 0..2 {
+            until(&format!("{paths} paths at {rs}, the best {best:?}"), &self.nodes[0], || {
+                let routes = self.routes(rs);
+                let all = routes["paths"].as_array().cloned().unwrap_or_default();
+                let is_best = |p: &&serde_json::Value| p["bestpath"]["overall"] == true;
+                let found = all.iter().find(is_best).map(|p| p["peer"]["peerId"].clone());
+                all.len() == paths && found.as_ref().and_then(|f| f.as_str()) == best
+            });
+        }
+    }
+
+    /// The MEDs that the route server has, the lower one first.
+    fn meds(&self, rs: usize) -> Vec<i64> {
+        let routes = self.routes(rs);
+        let paths = routes["paths"].as_array().cloned().unwrap_or_default();
+        let mut meds: Vec<i64> = paths.iter().filter_map(|p| p["metric"].as_i64()).collect();
+        meds.sort_unstable();
+        meds
+    }
+}
+
+/// Both announce all the time; the better one's death is the other one's turn, by FRR's own decision.
+#[test]
+fn the_route_server_follows_the_living() {
+    let mut cloud = Cloud::start();
+    cloud.wait(2, Some(PRIMARY));
+    assert_eq!([cloud.meds(0), cloud.meds(1)], [[0, 100], [0, 100]]);
+    for (machine, peer) in cloud.machines.iter().flat_map(|m| ["rs-1", "rs-2"].map(|p| (m, p))) {
+        let status = peer_status(machine, peer).unwrap();
+        assert_eq!((&*status.state, status.advertised), ("Established", 1), "{status:?}");
+    }
+
+    cloud.nodes[0].daemon().signal(Signal::SIGKILL).unwrap();
+    cloud.wait(1, Some(STANDBY));
+    cloud.nodes[0].restart().unwrap();
+    cloud.wait(2, Some(PRIMARY));
+
+    // Both die in order, both return.
+    for node in &mut cloud.nodes {
+        node.daemon().signal(Signal::SIGTERM).unwrap();
+        assert!(node.daemon().wait(LIMIT).unwrap().success());
+    }
+    cloud.wait(0, None);
+    for node in &mut cloud.nodes {
+        node.restart().unwrap();
+    }
+    cloud.wait(2, Some(PRIMARY));
+}

@@ -1,0 +1,78 @@
+//! GoBGP: active and passive, what `gobgp` shows.
+
+use std::process::{Command, Stdio};
+
+use announcerd::demo::lab::{Daemon, host::find_program};
+
+use crate::rig::{PREFIX, PREFIX6, Pair, until};
+
+fn gobgpd(pair: &Pair, passive: bool) -> Daemon {
+    let config = format!(
+        r#"
+        [global.config]
+        as = 64500
+        router-id = "203.0.113.1"
+        [[neighbors]]
+        [neighbors.config]
+        neighbor-address = "203.0.113.2"
+        peer-as = 64501
+        [neighbors.transport.config]
+        passive-mode = {passive}
+        [neighbors.timers.config]
+        connect-retry = 1
+        idle-hold-time-after-reset = 1
+        [[neighbors.afi-safis]]
+        [neighbors.afi-safis.config]
+        afi-safi-name = "ipv4-unicast"
+        [[neighbors.afi-safis]]
+        [neighbors.afi-safis.config]
+        afi-safi-name = "ipv6-unicast"
+        "#
+    );
+    pair.them.write("/run/gobgpd.toml", config).unwrap();
+    let mut command = Command::new(find_program("gobgpd", "gobgpd").unwrap());
+    command.args(["-f", "/run/gobgpd.toml", "--pprof-disable", "--api-hosts=127.0.0.1:50051"]);
+    pair.them.spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap()
+}
+
+/// What GoBGP has of the prefix from us.
+fn rib(pair: &Pair, prefix: &str) -> String {
+    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+    let answer = pair.them.run(&["gobgp", "neighbor", "203.0.113.2", "adj-in", "-a", family]);
+    answer.ok().filter(|a| a.contains(prefix)).unwrap_or_default()
+}
+
+fn story(passive: bool, session: &str) {
+    let pair = Pair::new(&[]);
+    let _gobgpd = gobgpd(&pair, passive);
+    let node = pair.node(session);
+    pair.wait_advertised(&node);
+    for (prefix, next_hop) in [(PREFIX, "203.0.113.2"), (PREFIX6, "2001:db8::2")] {
+        until(prefix, &node, || !rib(&pair, prefix).is_empty());
+        let seen = rib(&pair, prefix);
+        for attribute in [
+            next_hop,
+            "64501 64501 64501",
+            "{Origin: i}",
+            "{Med: 77}",
+            "64501:100",
+            "no-export",
+            "[64501:9]",
+            "64501:7:8",
+        ] {
+            assert!(seen.contains(attribute), "no {attribute} in {seen}");
+        }
+    }
+    pair.healthy(false);
+    until("the withdraw", &node, || rib(&pair, PREFIX).is_empty() && rib(&pair, PREFIX6).is_empty());
+}
+
+#[test]
+fn gobgp_sees_every_attribute() {
+    story(true, "");
+}
+
+#[test]
+fn gobgp_connects_to_us() {
+    story(false, "passive = true");
+}

@@ -1,0 +1,12 @@
+//! Interoperation: the real daemon, configured by a file alone, against other people's BGP speakers, each in network
+//! namespaces of its own. What counts is what the *peer* says of us in its own output.
+
+mod bird;
+mod exabgp;
+mod examples;
+mod frr;
+mod gobgp;
+mod openbgpd;
+mod restart;
+mod rig;
+mod site;

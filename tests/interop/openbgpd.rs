@@ -1,0 +1,82 @@
+//! OpenBGPD: active and passive, what `bgpctl` shows.
+
+use std::process::{Command, Stdio};
+
+use announcerd::demo::lab::{Daemon, host::find_program};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::rig::{PREFIX, PREFIX6, Pair, until};
+
+const CONFIG: &str = "/run/bgpd.conf";
+
+fn bgpd(pair: &Pair, passive: bool) -> Daemon {
+    let config = format!(
+        r#"
+AS 64500
+router-id 203.0.113.1
+fib-update no
+socket "/run/bgpd.sock"
+neighbor 203.0.113.2 {{
+    remote-as 64501
+    local-address 203.0.113.1
+    announce IPv4 unicast
+    announce IPv6 unicast
+    {}
+}}
+allow from any
+deny to any
+"#,
+        if passive { "passive" } else { "" },
+    );
+    pair.them.write(CONFIG, config).unwrap();
+    std::fs::set_permissions(pair.them.path(CONFIG), std::fs::Permissions::from_mode(0o600)).unwrap();
+    pair.them.run(&["install", "-d", "/run/openbgpd"]).unwrap();
+    let log = std::fs::File::create(pair.them.path("/run/bgpd.log")).unwrap();
+    let mut command = Command::new(find_program("bgpd", "openbgpd").unwrap());
+    command.args(["-d", "-v", "-f", CONFIG]).stdin(Stdio::null());
+    pair.them.spawn(command.stdout(log.try_clone().unwrap()).stderr(log)).unwrap()
+}
+
+/// What OpenBGPD has of the prefix from us.
+fn rib(pair: &Pair, prefix: &str) -> String {
+    let words = ["bgpctl", "-s", "/run/bgpd.sock", "show", "rib", "detail", prefix];
+    let answer = pair.them.run(&words).unwrap_or_default();
+    if answer.contains(prefix) { answer } else { String::new() }
+}
+
+fn story(passive: bool, session: &str) {
+    let pair = Pair::new(&[]);
+    // Ours first: refused once, OpenBGPD waits for two minutes.
+    let node = pair.node(session);
+    let _bgpd = bgpd(&pair, passive);
+    until(&pair.them.read("/run/bgpd.log"), &node, || {
+        !rib(&pair, PREFIX).is_empty() && !rib(&pair, PREFIX6).is_empty()
+    });
+    pair.wait_advertised(&node);
+    for (prefix, next_hop) in [(PREFIX, "203.0.113.2"), (PREFIX6, "2001:db8::2")] {
+        let seen = rib(&pair, prefix);
+        for attribute in [
+            "64501 64501 64501",
+            next_hop,
+            "Origin IGP",
+            "metric 77",
+            "64501:100 NO_EXPORT",
+            "rt 64501:9",
+            "64501:7:8",
+        ] {
+            assert!(seen.contains(attribute), "no {attribute} in {seen}");
+        }
+    }
+    pair.healthy(false);
+    until("the withdraw", &node, || rib(&pair, PREFIX).is_empty() && rib(&pair, PREFIX6).is_empty());
+}
+
+#[test]
+fn openbgpd_sees_every_attribute() {
+    story(true, "");
+}
+
+#[test]
+fn openbgpd_connects_to_us() {
+    story(false, "passive = true");
+}

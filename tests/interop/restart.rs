@@ -1,0 +1,61 @@
+//! Graceful restart (RFC 4724) with BIRD as the helper: the next process takes over, and no route is ever lost.
+
+use announcerd::demo::lab::routes::Watch;
+use announcerd::demo::lab::topology::prefix;
+use nix::sys::signal::Signal;
+
+use crate::rig::{LIMIT, PREFIX, Site, ctl, tables, until};
+
+const HELPER: &str = "graceful restart aware; graceful restart time 60;";
+
+fn site() -> Site {
+    let site = Site::with(HELPER, |config| {
+        for peer in tables(config, "bgp") {
+            let restart = "restart_time = \"60s\"".parse().unwrap();
+            peer.insert("graceful_restart".into(), toml::Value::Table(restart));
+        }
+    });
+    site.take_over();
+    site
+}
+
+/// The next process is up; the ISP's kernel never changed its route.
+fn goes_on_unseen(mut site: Site, end: impl FnOnce(&mut Site)) {
+    let watches = [&site.lab.isp, &site.lab.standby].map(|host| Watch::start(host).unwrap());
+    end(&mut site);
+    until("BIRD to help", &site.node, || !site.isp.established("standby"));
+    assert!(site.forwards(PREFIX));
+    site.node.restart().unwrap();
+    until("the session to be back", &site.node, || site.isp.established("standby"));
+    // The R bit of the new process, and that it kept forwarding, in BIRD's words.
+    let said = site.isp.ask("show protocols all standby").unwrap();
+    let theirs = said.split("Neighbor capabilities").nth(1).unwrap_or_default();
+    for words in ["Restart time: 60", "Restart recovery", "AF preserved: ipv4 ipv6"] {
+        assert!(theirs.contains(words), "no {words} in {said}");
+    }
+    until("MASTER", &site.node, || site.state() == "MASTER");
+    site.wait_isp_has(true);
+    for watch in watches {
+        let lost: Vec<_> = watch.news().into_iter().filter(|c| c.route.to == prefix() && !c.added).collect();
+        assert!(lost.is_empty(), "{lost:?}\n{}", site.node.log());
+    }
+    // It is in charge, too.
+    site.lab.primary_returns().unwrap();
+    site.wait_isp_has(false);
+}
+
+#[test]
+fn a_handover_is_not_seen() {
+    goes_on_unseen(site(), |site| {
+        ctl(&site.lab.standby, &["handover"]);
+        site.node.daemon().wait(LIMIT).unwrap();
+    });
+}
+
+#[test]
+fn a_crash_is_not_seen() {
+    goes_on_unseen(site(), |site| {
+        site.node.daemon().signal(Signal::SIGKILL).unwrap();
+        site.node.daemon().wait(LIMIT).unwrap();
+    });
+}
