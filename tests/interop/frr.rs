@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
+use announcerd::demo::lab::node::CONFIG;
 use announcerd::demo::lab::wire::{self, End};
 use announcerd::demo::lab::{Daemon, Host, Node, wait_for};
 use nix::sys::signal::Signal;
 
-use crate::rig::{LIMIT, hurried, peer_status, program, until};
+use crate::rig::{LIMIT, ctl, hurried, peer_status, program, until};
 
 const SERVICE: &str = "198.51.100.10/32";
 const PRIMARY: &str = "203.0.113.11";
@@ -144,6 +145,16 @@ fn the_route_server_follows_the_living() {
     cloud.wait(1, Some(STANDBY));
     cloud.nodes[0].restart().unwrap();
     cloud.wait(2, Some(PRIMARY));
+
+    // A longer path weighs more than a MED, and takes a reload only.
+    let longer = include_str!("../../conf/route-server-primary.toml").replace("med = 0", "prepend = 3");
+    for (config, best) in
+        [(&*longer, STANDBY), (include_str!("../../conf/route-server-primary.toml"), PRIMARY)]
+    {
+        cloud.machines[0].write(CONFIG, hurried(config).to_string()).unwrap();
+        ctl(&cloud.machines[0], &["reload"]);
+        cloud.wait(2, Some(best));
+    }
 
     // Both die in order, both return.
     for node in &mut cloud.nodes {

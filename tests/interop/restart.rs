@@ -3,17 +3,19 @@
 use announcerd::demo::lab::routes::Watch;
 use announcerd::demo::lab::topology::prefix;
 use nix::sys::signal::Signal;
+use toml::{Table, Value};
 
 use crate::rig::{LIMIT, PREFIX, Site, ctl, tables, until};
 
 const HELPER: &str = "graceful restart aware; graceful restart time 60;";
 
-fn site() -> Site {
+fn site(edit: impl FnOnce(&mut Table)) -> Site {
     let site = Site::with(HELPER, |config| {
         for peer in tables(config, "bgp") {
             let restart = "restart_time = \"60s\"".parse().unwrap();
-            peer.insert("graceful_restart".into(), toml::Value::Table(restart));
+            peer.insert("graceful_restart".into(), Value::Table(restart));
         }
+        edit(config);
     });
     site.take_over();
     site
@@ -46,7 +48,7 @@ fn goes_on_unseen(mut site: Site, end: impl FnOnce(&mut Site)) {
 
 #[test]
 fn a_handover_is_not_seen() {
-    goes_on_unseen(site(), |site| {
+    goes_on_unseen(site(|_| {}), |site| {
         ctl(&site.lab.standby, &["handover"]);
         site.node.daemon().wait(LIMIT).unwrap();
     });
@@ -54,8 +56,23 @@ fn a_handover_is_not_seen() {
 
 #[test]
 fn a_crash_is_not_seen() {
-    goes_on_unseen(site(), |site| {
+    goes_on_unseen(site(|_| {}), |site| {
         site.node.daemon().signal(Signal::SIGKILL).unwrap();
         site.node.daemon().wait(LIMIT).unwrap();
+    });
+}
+
+/// `on_stop = "keep"`: what stays in the kernel stays announced.
+#[test]
+fn a_stop_that_keeps_is_not_seen() {
+    let keep = |config: &mut Table| {
+        for instance in tables(config, "instance") {
+            instance.insert("on_stop".into(), "keep".into());
+            instance.insert("keep_max".into(), "1m".into());
+        }
+    };
+    goes_on_unseen(site(keep), |site| {
+        site.node.daemon().signal(Signal::SIGTERM).unwrap();
+        assert!(site.node.daemon().wait(LIMIT).unwrap().success());
     });
 }
