@@ -11,7 +11,12 @@ fn config(lines: &str) -> Arc<model::Instance> {
     let text = format!(
         "[[check]]\nname = \"c\"\ntype = \"ping\"\nhost = \"198.18.0.1\"\n[[instance]]\nname = \"a\"\nprimary = {{ checks = [\"c\"] }}\n{lines}\n"
     );
-    let env = Env { hostname: "host".into(), inspect_script: &|_| ScriptVerdict::Ok };
+    let env = Env {
+        hostname: "host".into(),
+        inspect_script: &|_| ScriptVerdict::Ok,
+        read_secret: &|_| Err("there is none".into()),
+        read_prefixes: &|_| Err("there is none".into()),
+    };
     parse("a.toml", &text, &env).unwrap_or_else(|e| panic!("{e}")).0.instances[0].clone()
 }
 
@@ -127,7 +132,7 @@ fn only_master_wants_all() {
         assert!(i.level() < Level::Full, "{:?}", i.state());
     }
     let reason = "announcerd stops";
-    assert_eq!(i.stop(reason, true, at(50)).map(|t| t.to), Some(State::Stop));
-    assert_eq!(i.stop(reason, true, at(51)), None);
+    assert_eq!(i.stop(reason, true, std::time::Duration::ZERO, at(50)).map(|t| t.to), Some(State::Stop));
+    assert_eq!(i.stop(reason, true, std::time::Duration::ZERO, at(51)), None);
     assert_eq!(i.level(), Level::Nothing);
 }
