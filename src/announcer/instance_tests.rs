@@ -51,7 +51,7 @@ fn recoveries_need_0_2_4_and_at_most_60_seconds() {
         assert_eq!(settle(&mut i, &unmet, at(now)), [State::Fault]);
         let mut hold = 0;
         while settle(&mut i, &met, at(now + hold)).is_empty() {
-            assert_eq!(i.deadline(&met, at(now + hold)).is_some(), true, "it must be asked again");
+            assert!(i.deadline(&met, at(now + hold)).is_some(), "it must be asked again");
             hold += 1;
         }
         holds.push(hold);
