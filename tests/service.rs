@@ -279,7 +279,7 @@ fn is_sweeper(process: &Path, host: &Host) -> bool {
 fn two_hundred_reloads_leave_nothing_behind() {
     let host = host();
     let manager = Manager::new(&host);
-    let daemon = start(&host, &config(STANDBY), &[], Stdio::null());
+    let daemon = start(&host, &config(STANDBY), &[("MALLOC_ARENA_MAX", "1")], Stdio::null());
     manager.hear("READY=1");
     let measure = || {
         let process = format!("/proc/{}", daemon.pid());

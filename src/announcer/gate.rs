@@ -129,7 +129,7 @@ pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
 }
 
 /// Checks that a reason names. It is worked out for every decision, and read by a person: thousands would serve neither.
-const NAMED: usize = 10;
+const NAMED: usize = 8;
 
 fn describe<'a>(mut checks: impl Iterator<Item = &'a Check>) -> String {
     let mut words: Vec<String> = checks.by_ref().take(NAMED).map(Check::describe).collect();

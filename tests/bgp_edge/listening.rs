@@ -85,5 +85,5 @@ fn no_descriptor_is_lost() {
     }
     a.set_peers(Vec::new());
     assert_eq!(a.with(|edge| edge.listeners()), []);
-    wait_for("sockets to go", || (sockets(&a) == before).then_some(()));
+    wait_for("sockets to go", || (sockets(&a) <= before).then_some(()));
 }
