@@ -25,7 +25,12 @@ struct Run {
 
 impl Run {
     fn new(text: &str) -> Self {
-        let env = Env { hostname: "host".into(), inspect_script: &|_| ScriptVerdict::Ok };
+        let env = Env {
+            hostname: "host".into(),
+            inspect_script: &|_| ScriptVerdict::Ok,
+            read_secret: &|_| Err("there is none".into()),
+            read_prefixes: &|_| Err("there is none".into()),
+        };
         let config = parse("core.toml", text, &env).unwrap_or_else(|e| panic!("{e}")).0;
         let now = Time::from_nanos(1_000_000_000);
         let core = Announcer::new(config, &Legacy::default(), now);
