@@ -23,7 +23,7 @@ pub mod memory;
 mod operate;
 mod probes;
 mod reload;
-mod report;
+pub mod report;
 pub mod scripts;
 pub mod timers;
 pub mod witness;

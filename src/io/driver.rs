@@ -26,6 +26,7 @@ use super::{clock, log, reload, script_guard};
 use crate::announcer::effect::Effect;
 use crate::announcer::event::{PeerId, RequestId};
 use crate::announcer::journal::Record;
+use crate::announcer::report::Explanation;
 use crate::announcer::{Announcer, Event, Legacy};
 use crate::bgp::{ConnId, PeerEffect, PeerEvent};
 use crate::config::model::Config;
@@ -39,9 +40,9 @@ const QUEUE: usize = 4096;
 const SESSION_QUEUE: usize = 64;
 /// Events taken from one source before the others get their turn.
 const BUDGET: usize = 256;
-/// The same of BGP, a read of up to 64 KiB each, and of operators.
+/// The same of BGP, a read of up to 64 KiB each, and of operators, whose questions may be for 100,000 routes.
 const SESSION_BUDGET: usize = 8;
-const OPERATOR_BUDGET: usize = 4;
+const OPERATOR_BUDGET: usize = 1;
 /// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
 /// ours must not look like somebody's silence.
 const SLIP: Duration = Duration::from_millis(20);
@@ -233,7 +234,7 @@ impl Driver {
                 Effect::Peers(peers) => self.bgp.set_peers(peers),
                 Effect::Bgp { peer, effect } => self.connection(peer, effect),
                 Effect::Dump(id) => self.netlink.dump(id),
-                Effect::Reply { id, answer } => self.control.reply(id, answer),
+                Effect::Reply { id, answer } => self.control.reply(id, answer.map(|text| move || text)),
                 Effect::Journal(record) => self.journal(&record),
                 Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
                 Effect::Log(note) => log::note(&note),
@@ -286,15 +287,19 @@ impl Driver {
     fn answer(&mut self, request: ControlRequest) {
         let (id, now, wall) = (request.id, clock::now(), clock::wall());
         match request.ask {
-            Ask::Status => self.control.reply(id, Ok::<_, String>(self.core.status(now, &wall))),
+            Ask::Status => {
+                let picture = self.core.picture(now, &wall);
+                self.control.reply(id, Ok::<_, String>(move || picture.into_status()));
+            }
             Ask::Explain(name) => {
                 let answer = self.core.explain(&name, now, &wall);
-                self.control.reply(id, answer.map(|text| serde_json::json!({ "text": text })));
+                let words = |answer: Explanation| move || serde_json::json!({ "text": answer.into_lines() });
+                self.control.reply(id, answer.map(words));
             }
             Ask::Events { after, .. } => {
                 let events: Vec<EventStatus> =
                     self.core.events_after(after).map(|r| EventStatus::new(r, &wall)).collect();
-                self.control.reply(id, Ok::<_, String>(events));
+                self.control.reply(id, Ok::<_, String>(move || events));
             }
             Ask::Change(command) => self.core.handle_event(Event::Command { id, command }, now),
             Ask::Reload => self.begin_reload(Some(id)),
@@ -334,7 +339,7 @@ impl Driver {
             self.manager.ready(words);
         }
         if let Some(id) = loaded.request {
-            let answer = answer.map(|lines| lines.join("\n"));
+            let answer = answer.map(|lines| move || lines.join("\n"));
             self.control.reply(id, answer.map_err(super::control::Refusal::config));
         }
     }

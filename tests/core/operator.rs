@@ -143,7 +143,7 @@ fn an_unknown_instance() {
 #[test]
 fn explain() {
     let rig = Rig::settled(STANDBY);
-    let text = rig.core.explain("a", rig.now, &clock()).unwrap().join("\n");
+    let text = rig.core.explain("a", rig.now, &clock()).unwrap().into_lines().join("\n");
     for part in [
         "a is in BACKUP",
         "The primary is well",
