@@ -267,6 +267,25 @@ fn what_is_kept_is_adopted_without_a_flap() {
     assert_eq!(news, [], "the route flapped");
 }
 
+/// Whoever was to sweep what an earlier daemon kept does not cut short what a later one keeps.
+#[test]
+fn what_is_kept_anew_is_kept_for_its_own_time() {
+    let host = host();
+    let mut node = Node::start(&host, program(), &kept("4s")).unwrap();
+    node.wait_state("mainland", State::Master, LIMIT).unwrap();
+    assert!(node.daemon().stop(LIMIT), "it did not end by itself");
+    host.write(CONFIG, kept("10m")).unwrap();
+    node.restart().unwrap();
+    node.wait_state("mainland", State::Master, LIMIT).unwrap();
+    assert!(node.daemon().stop(LIMIT), "it did not end by itself");
+    let sweepers = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter(|p| is_sweeper(&p.path(), &host)).count()
+    };
+    wait_for("the end of the first sweeper", LIMIT, || (sweepers() == 1).then_some(())).unwrap();
+    assert!(kernel_has(&host), "swept at the time of the first");
+}
+
 fn is_sweeper(process: &Path, host: &Host) -> bool {
     let network = |path: &Path| std::fs::read_link(path.join("ns/net")).ok();
     let theirs = network(Path::new(&format!("/proc/{}", host.init())));

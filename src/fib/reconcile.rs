@@ -105,10 +105,10 @@ impl Fib {
         self.recount(id);
     }
 
-    /// The instance is on its way out: what another one wants as well is the other's from now on.
-    pub fn yield_to_others(&mut self, id: InstanceId) {
+    /// The instance is on its way out, or no longer: what another one wants as well is the other's meanwhile.
+    pub fn set_yielding(&mut self, id: InstanceId, yields: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.yields = true;
+            owner.yields = yields;
         }
     }
 

@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bgp::{BgpEdge, BgpNews};
 use super::control::{Ask, Control, ControlGroup, ControlRequest};
-use super::netlink::Netlink;
+use super::netlink::{Netlink, shortcoming};
 use super::probe::Probes;
 use super::reload::Reloads;
 use super::script::Scripts;
-use super::state::StateDir;
+use super::state::{Loaded, StateDir, StateError};
 use super::systemd::{Systemd, Watchdog};
 use super::{clock, log, reload, script_guard};
 use crate::announcer::effect::Effect;
@@ -46,6 +46,8 @@ const OPERATOR_BUDGET: usize = 1;
 /// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
 /// ours must not look like somebody's silence.
 const SLIP: Duration = Duration::from_millis(20);
+/// How long somebody else may hold the state folder at our start: a sweep takes that at most.
+const SWEEPER: Duration = Duration::from_secs(2);
 /// How long the end may take: followers told, state on the disk.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -57,7 +59,7 @@ pub enum StartError {
     Control(#[from] super::control::ControlError),
     /// The state folder.
     #[error(transparent)]
-    State(#[from] super::state::StateError),
+    State(#[from] StateError),
     /// The kernel.
     #[error("netlink: {0} (announcerd needs CAP_NET_ADMIN and CAP_NET_RAW: run it as root or by its unit)")]
     Netlink(std::io::Error),
@@ -106,11 +108,8 @@ struct Driver {
 ///
 /// What kept it from starting.
 pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending, StartError> {
-    let wall = clock::wall();
-    let (state, loaded) = StateDir::open(&config.node.state_dir, &wall)?;
-    if let Some(note) = &loaded.note {
-        tracing::warn!("{note}");
-    }
+    let (state, loaded) = take_state(&config.node.state_dir).await?;
+    loaded.note.iter().cloned().chain(shortcoming()).for_each(|note| tracing::warn!("{note}"));
     let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let (kernel_events, kernel) = mpsc::channel(QUEUE);
@@ -139,6 +138,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
 
 impl Driver {
     async fn turn_until_the_end(mut self, mut inbox: Inbox) -> Ending {
+        self.probes.retain_checks(&self.core.config().checks);
         loop {
             // 1. Effects.
             self.perform();
@@ -368,6 +368,19 @@ impl Driver {
             tracing::error!("the state could not be saved in time");
         }
         self.control.close(FAREWELL).await;
+    }
+}
+
+/// The state folder may be held for a moment by the process that sweeps what an earlier daemon kept.
+async fn take_state(path: &Path) -> Result<(StateDir, Loaded), StateError> {
+    let deadline = Instant::now() + SWEEPER;
+    loop {
+        match StateDir::open(path, &clock::wall()) {
+            Err(StateError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(SWEEPER / 20).await;
+            }
+            other => return other,
+        }
     }
 }
 
