@@ -267,6 +267,38 @@ fn what_is_kept_is_adopted_without_a_flap() {
     assert_eq!(news, [], "the route flapped");
 }
 
+/// An upgrade replaces the program's file under the running daemon: what it keeps is swept all the same.
+#[test]
+fn a_replaced_program_still_sweeps_what_it_kept() {
+    let host = host();
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("announcerd");
+    std::fs::copy(program(), &old).unwrap();
+    let mut node = Node::start(&host, &old, &kept("1s")).unwrap();
+    node.wait_state("mainland", State::Master, LIMIT).unwrap();
+    wait_for("the route", LIMIT, || kernel_has(&host).then_some(())).unwrap();
+    std::fs::remove_file(&old).unwrap();
+    assert!(node.daemon().stop(LIMIT), "it did not end by itself");
+    wait_for("the sweep", LIMIT, || (!kernel_has(&host)).then_some(())).unwrap();
+}
+
+/// A daemon that stops takes no new configuration: its instances would come back from STOP.
+#[test]
+fn a_daemon_that_stops_refuses_a_reload() {
+    let host = host();
+    let slow = config("require = { checks = [\"self\"] }").replace("drain = \"0s\"", "drain = \"20s\"");
+    let support = "[[instance.route]]\nto = \"203.0.113.0/24\"\ndev = \"lo\"\nexport = false\n";
+    let mut node = Node::start(&host, program(), &format!("{slow}{support}")).unwrap();
+    node.wait_state("mainland", State::Master, LIMIT).unwrap();
+    node.daemon().signal(Signal::SIGTERM).unwrap();
+    node.wait_state("mainland", State::Stop, LIMIT).unwrap();
+    let refusal = node.ask(&serde_json::json!({"command": "reload"})).unwrap_err().to_string();
+    assert!(refusal.contains("announcerd is stopping"), "{refusal}");
+    assert_eq!(node.state("mainland").unwrap(), State::Stop);
+    // A second signal cuts the drain short.
+    assert!(node.daemon().stop(LIMIT), "it did not end by itself");
+}
+
 /// Whoever was to sweep what an earlier daemon kept does not cut short what a later one keeps.
 #[test]
 fn what_is_kept_anew_is_kept_for_its_own_time() {

@@ -491,8 +491,13 @@ impl Fib {
 
     /// Counts a key anew in its owner's progress.
     fn refresh(&mut self, key: &Key) {
-        if !self.may_be_there(key) && self.leaving.contains_key(key) {
+        let is_gone = !self.may_be_there(key);
+        if is_gone && self.leaving.contains_key(key) {
             self.stop_leaving(key);
+        }
+        if is_gone && !self.wanted.contains_key(key) {
+            // Whatever kept us from removing it, somebody else has.
+            self.forget_error(key);
         }
         let Some(wanted) = self.wanted.get(key) else { return };
         if self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object)) {
