@@ -43,6 +43,7 @@ pub mod ctl;
 pub mod demo;
 pub mod fib;
 pub mod health;
+pub mod import;
 pub mod io;
 pub mod net;
 pub mod status;

@@ -43,6 +43,14 @@ pub enum Command {
         #[arg(short, long)]
         json: bool,
     },
+    /// Prints the announcer.toml that does what a keepalived.conf did, with a comment for what has no equivalent
+    ImportKeepalived {
+        /// keepalived.conf
+        file: PathBuf,
+        /// The node, as of keepalived's --config-id; without it: the host's name up to its first dot
+        #[arg(short = 'i', long, value_name = "ID")]
+        config_id: Option<String>,
+    },
     /// Overrides the primary's verdict, never `require`; survives a restart of the daemon
     Force {
         /// The instance's name

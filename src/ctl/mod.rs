@@ -19,7 +19,9 @@ use std::time::SystemTime;
 use clap::Parser;
 use serde_json::Value;
 
+use crate::import;
 use crate::io::control::protocol::{ErrorKind, Line, Request};
+use crate::io::reload;
 use crate::status::{EventStatus, Status};
 use args::{Args, Command};
 use client::Client;
@@ -97,6 +99,7 @@ fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
         Command::Sweep { protocol, config, force } => {
             sweep::run(&args.control, sweep::mark(*protocol, config)?, *force, out)
         }
+        Command::ImportKeepalived { file, config_id } => import(file, config_id.as_deref(), out),
         Command::Maintenance { switch } => {
             tell(args, &Request::Maintenance { on: *switch == args::Switch::On }, out)
         }
@@ -113,6 +116,15 @@ fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
         }
         Command::Reload => tell(args, &Request::Reload {}, out),
     }
+}
+
+fn import(file: &Path, id: Option<&str>, out: &mut Out<'_>) -> Result<(), Failure> {
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let id = id.unwrap_or_else(|| host.split('.').next().unwrap_or_default());
+    let check = |text: &str| reload::check("announcer.toml", text, Path::new("/etc"));
+    let text =
+        import::convert(file, id, check).map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?;
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 /// Asks, and prints the answer's text.

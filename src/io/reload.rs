@@ -31,17 +31,29 @@ pub struct Reloads {
 
 /// Reads a configuration, with this machine's name and this user's eyes on scripts. Blocks.
 pub fn read(path: &Path) -> Read {
+    in_env(path.parent().unwrap_or(Path::new("")), |env| config::load(path, env))
+}
+
+/// Checks a text that is no file yet; files that it names are looked for in `folder`.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn check(name: &str, text: &str, folder: &Path) -> Result<(), Diagnostics> {
+    in_env(folder, |env| config::parse(name, text, env)).map(|_| ())
+}
+
+fn in_env<T>(folder: &Path, read: impl FnOnce(&Env<'_>) -> T) -> T {
     let euid = nix::unistd::geteuid().as_raw();
     let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     let inspect = |command: &[String]| script_guard::inspect(command, euid);
-    let folder = path.parent().unwrap_or(Path::new(""));
     let env = Env {
         hostname: hostname.unwrap_or_else(|_| "localhost".to_owned()),
         inspect_script: &inspect,
         read_secret: &|file| files::secret(&folder.join(file), euid),
         read_prefixes: &|file| files::prefixes(&folder.join(file)),
     };
-    config::load(path, &env)
+    read(&env)
 }
 
 impl Reloads {
