@@ -103,11 +103,14 @@ fn pieces_of(family: Family, sets: &[PrefixSet]) -> Vec<Piece> {
 /// A set and the announcements that consist of it, in configuration order.
 type Group = (Arc<NlriBlock>, Vec<usize>);
 
+/// How many entries a set has, its first and its last.
+type Looks<'a> = (usize, &'a [u8], &'a [u8]);
+
 /// Every set once; empty ones not at all.
 fn merge_equal(family: Family, sets: &[PrefixSet]) -> Vec<Group> {
     let mut distinct: Vec<Group> = Vec::new();
     // Only sets that look alike are compared whole.
-    let mut alike: HashMap<(usize, &[u8], &[u8]), Vec<usize>> = HashMap::new();
+    let mut alike: HashMap<Looks<'_>, Vec<usize>> = HashMap::new();
     for (announcement, set) in sets.iter().enumerate() {
         let block = set.block(family);
         if block.is_empty() {
