@@ -14,7 +14,7 @@ use super::effect::Level;
 use super::event::PeerId;
 use super::instance;
 use super::journal::State;
-use super::timers::{InstanceId, Timer};
+use super::timers::{CheckId, InstanceId, Timer};
 use super::{Announcer, Effect};
 use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, StopCause, Table, Wanted};
 use crate::config::model::{Announce, Bgp, Config, Probe};
@@ -37,6 +37,8 @@ pub(super) struct Peering {
     claims: Vec<Claim>,
     /// It has not heard of this table yet.
     table_is_new: bool,
+    /// The last transition that it heard the consequence of.
+    heard: u64,
     /// No longer configured: forgotten when its session is closed.
     retired: bool,
     stopped: bool,
@@ -114,6 +116,7 @@ impl Announcer {
             table,
             claims: Vec::new(),
             table_is_new: true,
+            heard: 0,
             retired: false,
             stopped: false,
         };
@@ -207,12 +210,29 @@ impl Announcer {
         }
     }
 
+    /// It is a witness as a probe's success is: a takeover may have waited for it.
     fn note_sign_of_life(&mut self, id: PeerId, now: Time) {
-        let Some(name) = self.peers.all.get(&id).map(|p| &p.config.session.name) else { return };
-        for check in self.checks.values_mut() {
-            if matches!(&check.config.probe, Probe::Bgp(b) if *b.peer == **name) {
-                check.seen_well(now);
+        let Some(name) = self.peers.all.get(&id).map(|p| p.config.session.name.clone()) else { return };
+        for check in self.checks_of_session(&name) {
+            if let Some(seen) = self.checks.get_mut(&check) {
+                seen.seen_well(now);
+                self.note_success(check, false, now);
+                self.reconsider(check, false, now);
             }
+        }
+    }
+
+    fn checks_of_session(&self, name: &str) -> Vec<CheckId> {
+        let watches = |p: &Probe| matches!(p, Probe::Bgp(b) if &*b.peer == name);
+        self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect()
+    }
+
+    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE.
+    pub(super) fn ask_session(&mut self, name: &str, now: Time) {
+        let live = |p: &Peering| !p.retired && p.config.session.name == name;
+        let found = self.peers.all.iter().find(|(_, p)| live(p)).map(|(id, _)| *id);
+        if let Some(id) = found {
+            self.on_bgp(id, PeerEvent::AskForLife, now);
         }
     }
 
@@ -222,10 +242,7 @@ impl Announcer {
         if self.stopping.is_some() {
             return;
         }
-        let watches = |p: &Probe| matches!(p, Probe::Bgp(b) if &*b.peer == name);
-        let ids: Vec<_> =
-            self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.checks_of_session(name) {
             self.tell_check(id, wrong, now);
         }
     }
@@ -250,7 +267,7 @@ impl Announcer {
         if self.stopping.is_some() {
             return;
         }
-        let token = self.journal.last_seq();
+        let last = self.journal.last_seq();
         let ids: Vec<PeerId> = self.peers.all.iter().filter(|(_, p)| !p.retired).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(peering) = self.peers.all.get(&id) else { continue };
@@ -262,6 +279,9 @@ impl Announcer {
                 continue;
             }
             peering.table_is_new = false;
+            // What a reload or the kernel changes later is no step of that transition.
+            let token = if peering.heard < last { last } else { 0 };
+            peering.heard = last;
             peering.claims.clone_from(&claims);
             let wanted = Wanted { table: peering.table.clone(), claims };
             self.on_bgp(id, PeerEvent::SetWanted { wanted, token }, now);

@@ -144,7 +144,7 @@ impl Announcer {
     }
 
     /// A success ends the check's own row of failures, and may be the witness that other rows wait for.
-    fn note_success(&mut self, check: CheckId, row_is_over: bool, now: Time) {
+    pub(super) fn note_success(&mut self, check: CheckId, row_is_over: bool, now: Time) {
         let mut again = Vec::new();
         for id in self.users_of(check) {
             let Some(member) = self.members.get_mut(&id) else { continue };
@@ -226,8 +226,12 @@ impl Announcer {
     }
 
     /// The kernel tells of links at once, so what it last said holds now. (A session stays Established long after the line
-    /// was cut: what is known of it proves nothing about now.)
+    /// was cut: what is known of it proves nothing about now, so it is asked.)
     fn refresh_told_check(&mut self, id: CheckId, now: Time) {
+        let probe = self.checks.get(&id).map(|check| check.config.probe.clone());
+        if let Some(model::Probe::Bgp(session)) = probe {
+            return self.ask_session(&session.peer, now);
+        }
         let link = self.checks.get(&id).filter(|check| link_of(check).is_some());
         let state = link.and_then(|check| self.told_state(check));
         if let Some(state) = state {

@@ -160,7 +160,7 @@ impl Connection {
     /// No other connection wins over this one: OpenSent to OpenConfirm.
     pub fn accept(&mut self, negotiated: Negotiated, context: &mut Context<'_>) {
         self.output.send_keepalive();
-        let mut session = Session { negotiated, hold: None, keepalive: None };
+        let mut session = Session { negotiated, hold: None, keepalive: None, kept_alive: None };
         session.restart_hold(context.now);
         session.restart_keepalive(context);
         self.output.limit_silence(session.send_hold_time(context.cfg));
@@ -216,6 +216,15 @@ impl Connection {
             self.output.send_keepalive();
         }
         Ok(())
+    }
+
+    /// A KEEPALIVE out of turn, on a session; not within a second of the last one.
+    pub fn ask_for_life(&mut self, context: &mut Context<'_>) {
+        let State::Established(up) = &mut self.state else { return };
+        if up.session.may_keep_alive(context.now) {
+            up.session.restart_keepalive(context);
+            self.output.send_keepalive();
+        }
     }
 
     fn hold(&self) -> Option<Time> {

@@ -67,6 +67,9 @@ pub enum PeerEvent {
         /// The change's name.
         token: u64,
     },
+    /// Whoever lives there should show it: a KEEPALIVE is sent, for its acknowledgement. At most one a second (RFC 4271
+    /// section 4.4), and none where the hold time is zero.
+    AskForLife,
     /// INIT is over: what is wanted is complete, End-of-RIB may be sent (RFC 4724 section 4.1). Until then it waits.
     InitOver,
     /// Families whose forwarding state is in place, for the F bit of the next OPEN (RFC 4724 section 3).

@@ -99,6 +99,7 @@ impl Peer {
             PeerEvent::Acked { conn, total } => self.progressed(conn, None, Some(total)),
             PeerEvent::Closed { conn, reason } => self.close(conn, Reason::Network(reason)),
             PeerEvent::SetWanted { wanted, token } => self.set_wanted(wanted, token),
+            PeerEvent::AskForLife => self.ask_for_life(),
             PeerEvent::InitOver => {
                 self.init_over = true;
                 self.for_established(|up| up.rib.release_end_of_rib());
@@ -423,6 +424,16 @@ impl Peer {
             up.track(token);
         });
         self.wanted = wanted;
+    }
+
+    fn ask_for_life(&mut self) {
+        for id in self.connection_ids() {
+            self.with(id, |connection, context| {
+                connection.ask_for_life(context);
+                Ok(())
+            })
+            .unwrap_or(());
+        }
     }
 
     /// What follows every event: the drain's next step, news for sockets.

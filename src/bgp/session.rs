@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub negotiated: Negotiated,
     pub hold: Option<Time>,
     pub keepalive: Option<Time>,
+    /// When KEEPALIVE was sent last.
+    pub kept_alive: Option<Time>,
 }
 
 /// A change that the peer's TCP is to have, and the octet after which it has.
@@ -166,10 +168,17 @@ impl Session {
         self.hold = self.negotiated.hold_time.map(|hold_time| now + hold_time);
     }
 
+    /// RFC 4271 section 4.4: no more than one KEEPALIVE a second, and none where the hold time is zero.
+    pub fn may_keep_alive(&self, now: Time) -> bool {
+        self.keepalive.is_some()
+            && self.kept_alive.is_none_or(|last| now.since(last) >= Duration::from_secs(1))
+    }
+
     /// RFC 4271 section 4.4: a third of the hold time; section 10: with jitter.
     pub fn restart_keepalive(&mut self, context: &mut Context<'_>) {
         let interval = self.negotiated.hold_time.map(|hold_time| context.retry.jitter(hold_time / 3));
         self.keepalive = interval.map(|interval| context.now + interval);
+        self.kept_alive = Some(context.now);
     }
 
     /// RFC 9687 section 3.1; `None` where there is no hold time either.

@@ -1,6 +1,7 @@
 //! What a peer may be told, worked out when the configuration is read: the announcements' prefix sets, cut where they
 //! overlap, so that at run time one decision covers each piece whole and no prefix is ever looked at alone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::attributes::Attributes;
@@ -50,17 +51,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Cuts the sets of the announcements, given in configuration order, where they overlap.
+    /// Cuts the sets of the announcements, given in configuration order, where they overlap: in time that grows with
+    /// their number and size hardly faster than linearly, however they overlap.
     ///
     /// Sets that overlap with none, or are equal, keep their memory.
     pub fn new(sets: &[PrefixSet]) -> Self {
-        let mut pieces = Vec::new();
-        for family in FAMILIES {
-            let first = pieces.len();
-            for (announcement, set) in sets.iter().enumerate() {
-                insert(&mut pieces, first, family, announcement, Arc::clone(set.block(family)));
-            }
-        }
+        let pieces = FAMILIES.into_iter().flat_map(|family| pieces_of(family, sets)).collect();
         Table { pieces, announcements: sets.len() }
     }
 
@@ -80,42 +76,98 @@ impl Table {
     }
 }
 
-fn insert(
-    pieces: &mut Vec<Piece>,
-    first: usize,
-    family: Family,
-    announcement: usize,
-    mut rest: Arc<NlriBlock>,
-) {
-    for index in first..pieces.len() {
-        if rest.is_empty() {
-            return;
+fn pieces_of(family: Family, sets: &[PrefixSet]) -> Vec<Piece> {
+    let mut distinct = merge_equal(family, sets);
+    // By where they begin: those that can overlap are neighbours then.
+    distinct.sort_by(|(one, _), (other, _)| one.entry(0).cmp(other.entry(0)));
+    let mut pieces = Vec::new();
+    let mut rest = distinct.as_slice();
+    while let Some((first, _)) = rest.first() {
+        let (mut end, mut count) = (last(first), 1);
+        while let Some((block, _)) = rest.get(count).filter(|(block, _)| block.entry(0) <= end) {
+            end = end.max(last(block));
+            count += 1;
         }
-        let block = Arc::clone(&pieces[index].block);
-        if Arc::ptr_eq(&block, &rest) || block == rest {
-            pieces[index].members.push(announcement);
-            return;
+        let (together, after) = rest.split_at(count);
+        match together {
+            [(block, members)] => {
+                pieces.push(Piece { family, block: Arc::clone(block), members: members.clone() });
+            }
+            _ => pieces.extend(cut(family, together)),
         }
-        if block.is_apart_from(&rest) {
+        rest = after;
+    }
+    pieces.sort_by(|one, other| one.members.cmp(&other.members));
+    pieces
+}
+/// A set and the announcements that consist of it, in configuration order.
+type Group = (Arc<NlriBlock>, Vec<usize>);
+
+/// How many entries a set has, its first and its last.
+type Looks<'a> = (usize, &'a [u8], &'a [u8]);
+
+/// Every set once; empty ones not at all.
+fn merge_equal(family: Family, sets: &[PrefixSet]) -> Vec<Group> {
+    let mut distinct: Vec<Group> = Vec::new();
+    // Only sets that look alike are compared whole.
+    let mut alike: HashMap<Looks<'_>, Vec<usize>> = HashMap::new();
+    for (announcement, set) in sets.iter().enumerate() {
+        let block = set.block(family);
+        if block.is_empty() {
             continue;
         }
-        let common = block.intersection(&rest);
-        if common.is_empty() {
-            continue;
-        }
-        rest = Arc::new(rest.difference(&common));
-        let mut members = pieces[index].members.clone();
-        members.push(announcement);
-        if common.len() == block.len() {
-            pieces[index].members = members;
-        } else {
-            pieces[index].block = Arc::new(block.difference(&common));
-            pieces.push(Piece { family, block: Arc::new(common), members });
+        let candidates = alike.entry((block.len(), block.entry(0), last(block))).or_default();
+        let same = |index: &usize| {
+            let known = &distinct[*index].0;
+            Arc::ptr_eq(known, block) || known == block
+        };
+        match candidates.iter().copied().find(same) {
+            Some(index) => distinct[index].1.push(announcement),
+            None => {
+                candidates.push(distinct.len());
+                distinct.push((Arc::clone(block), vec![announcement]));
+            }
         }
     }
-    if !rest.is_empty() {
-        pieces.push(Piece { family, block: rest, members: vec![announcement] });
+    distinct
+}
+
+/// The last entry, which is the greatest.
+fn last(block: &NlriBlock) -> &[u8] {
+    block.entry(block.len().saturating_sub(1))
+}
+
+/// Sets that overlap: prefixes with the same members become a piece.
+fn cut(family: Family, groups: &[Group]) -> Vec<Piece> {
+    let number = |group: usize| u32::try_from(group).unwrap_or(u32::MAX);
+    let all = groups.iter().enumerate();
+    let mut entries: Vec<(&[u8], u32)> = all
+        .flat_map(|(group, (block, _))| block.entries().map(move |entry| (entry, number(group))))
+        .collect();
+    // Each set is sorted already: that is a merge.
+    entries.sort();
+    let mut found: HashMap<Vec<u32>, Vec<&[u8]>> = HashMap::new();
+    let mut holders = Vec::new();
+    for same in entries.chunk_by(|(one, _), (other, _)| one == other) {
+        holders.clear();
+        holders.extend(same.iter().map(|(_, group)| *group));
+        match found.get_mut(&holders) {
+            Some(list) => list.extend(same.first().map(|(entry, _)| *entry)),
+            None => {
+                drop(found.insert(holders.clone(), same.iter().take(1).map(|(entry, _)| *entry).collect()))
+            }
+        }
     }
+    let piece = |(holders, entries): (Vec<u32>, Vec<&[u8]>)| {
+        let held = || holders.iter().filter_map(|group| groups.get(*group as usize));
+        let mut members: Vec<usize> = held().flat_map(|(_, members)| members).copied().collect();
+        members.sort_unstable();
+        let whole =
+            held().find(|(block, _)| block.len() == entries.len()).map(|(block, _)| Arc::clone(block));
+        let block = whole.unwrap_or_else(|| Arc::new(NlriBlock::from_entries(entries)));
+        Piece { family, block, members }
+    };
+    found.into_iter().map(piece).collect()
 }
 
 /// What all announcements towards one peer want at the moment.
@@ -173,5 +225,63 @@ mod tests {
         assert!(Arc::ptr_eq(&table.pieces[3].block, c.block(Family::V4)));
         assert!(Arc::ptr_eq(&table.pieces[4].block, a.block(Family::V6)));
         assert_eq!((table.len(), table.announcements()), (5, 5));
+    }
+
+    /// By a rule that looks at each prefix alone, whatever the overlaps.
+    #[test]
+    fn pieces_hold_each_prefix_once_with_all_its_announcements() {
+        for seed in 1..200_u32 {
+            let mut number = seed;
+            let mut next = |below: u32| {
+                number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (number >> 16) % below
+            };
+            let mut sets: Vec<PrefixSet> = Vec::new();
+            for _ in 0..1 + next(6) {
+                let copied = next(4) == 0 && !sets.is_empty();
+                let set = match sets.first().filter(|_| copied) {
+                    Some(first) => first.clone(),
+                    None => {
+                        let prefix = |n: u32, len: u32| format!("10.{n}.0.0/{}", 16 + len).parse::<Prefix>();
+                        (0..next(12)).map(|_| prefix(next(9), next(2)).unwrap()).collect()
+                    }
+                };
+                sets.push(set);
+            }
+            let table = Table::new(&sets);
+            let mut seen = std::collections::HashMap::new();
+            for piece in &table.pieces {
+                assert!(!piece.block.is_empty());
+                for index in 0..piece.block.len() {
+                    let prefix = piece.block.prefix(piece.family, index).unwrap();
+                    assert_eq!(
+                        seen.insert(prefix, piece.members.clone()),
+                        None,
+                        "seed {seed}: {prefix} twice"
+                    );
+                }
+            }
+            let mut expected: std::collections::HashMap<Prefix, Vec<usize>> = Default::default();
+            for (announcement, set) in sets.iter().enumerate() {
+                set.iter().for_each(|prefix| expected.entry(prefix).or_default().push(announcement));
+            }
+            assert_eq!(seen, expected, "seed {seed}");
+        }
+    }
+
+    /// A hundred thousand announcements, apart or within a large one: quadratic work would take minutes.
+    #[test]
+    fn many_announcements_are_no_trouble() {
+        let one = |n: u32| -> PrefixSet {
+            [Prefix::containing(std::net::Ipv4Addr::from(0x0a00_0000 | (n << 4)).into(), 28).unwrap()]
+                .into_iter()
+                .collect()
+        };
+        let mut sets: Vec<PrefixSet> = (0..100_000).map(one).collect();
+        assert_eq!(Table::new(&sets).pieces.len(), 100_000);
+        sets.push(sets.iter().flat_map(PrefixSet::iter).collect());
+        let table = Table::new(&sets);
+        assert_eq!((table.pieces.len(), table.len()), (100_000, 100_000));
+        assert!(table.pieces.iter().enumerate().all(|(n, piece)| piece.members == [n, 100_000]));
     }
 }

@@ -223,7 +223,9 @@ impl Driver {
         watchdog.into_iter().chain([beat]).min().unwrap_or(beat)
     }
 
+    /// Journal and log come last, in their order: what was decided leaves before words about it.
     fn perform(&mut self) {
+        let mut words = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Kernel(ops) => self.netlink.submit(ops),
@@ -235,10 +237,16 @@ impl Driver {
                 Effect::Bgp { peer, effect } => self.connection(peer, effect),
                 Effect::Dump(id) => self.netlink.dump(id),
                 Effect::Reply { id, answer } => self.control.reply(id, answer.map(|text| move || text)),
-                Effect::Journal(record) => self.journal(&record),
                 Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
-                Effect::Log(note) => log::note(&note),
+                effect @ (Effect::Journal(_) | Effect::Log(_)) => words.push(effect),
                 Effect::Exit { sweep_after } => self.ending = Some(Ending { sweep_after }),
+            }
+        }
+        for effect in words {
+            match effect {
+                Effect::Journal(record) => self.journal(&record),
+                Effect::Log(note) => log::note(&note),
+                _ => {}
             }
         }
         if !self.ready && self.core.is_ready() {

@@ -164,6 +164,19 @@ impl Node {
         })
     }
 
+    /// True once the connection is lost; waits for that, but not longer than `span`.
+    pub fn closes_within(&mut self, span: Duration) -> bool {
+        let is_end = |news: &BgpNews| matches!(news, BgpNews::Event(_, PeerEvent::Closed { .. }));
+        let end = Instant::now() + span;
+        while !self.seen.iter().any(is_end) {
+            match self.news.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(news) => self.seen.push(news),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     pub fn acked(&mut self, wanted: u64) {
         self.wait_event("acknowledgement", |event| match event {
             PeerEvent::Acked { total, .. } => (*total >= wanted).then_some(()),

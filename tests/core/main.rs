@@ -2,8 +2,10 @@
 //! from the field (keepalived's and others' trackers) that must not be ours. Events and virtual time in; effects,
 //! state, journal and status out. No socket, no clock, no sleep.
 
+mod bgp;
 mod checks;
 mod fake;
+mod far;
 mod kernel;
 mod operator;
 mod order;

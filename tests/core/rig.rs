@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use announcerd::announcer::effect::{Effect, ScriptRun};
-use announcerd::announcer::event::{Command, Event, Forced, RequestId, ScriptEnd, ScriptId};
+use announcerd::announcer::event::{Command, Event, Forced, PeerId, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
 use announcerd::announcer::{Announcer, Legacy};
+use announcerd::bgp::{PeerEffect, PeerEvent};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
 use announcerd::fib::object::LinkState;
@@ -17,6 +18,7 @@ use announcerd::status::{CheckStatus, InstanceStatus, Status, WallClock};
 use announcerd::time::Time;
 
 use crate::fake::{Kernel, MS, Programs, SECOND, Target, words};
+use crate::far::Far;
 
 /// A standby as in the recipe: two checks of the primary, the uplink as witness, a route to announce, one to keep for
 /// the drain, one for ever, an address, and all scripts.
@@ -107,6 +109,7 @@ pub struct Rig {
     pub core: Announcer,
     pub now: Time,
     pub kernel: Kernel,
+    pub far: Far,
     pub programs: Programs,
     pub memory: Memory,
     /// How often [`Effect::Save`] came.
@@ -163,6 +166,7 @@ impl Rig {
             core: Announcer::new(config(text), legacy, now),
             now,
             kernel,
+            far: Far::default(),
             programs: Programs::default(),
             memory: Memory::default(),
             saves: 0,
@@ -332,8 +336,36 @@ impl Rig {
                     self.tell_story("exit".into());
                     self.exit = Some(sweep_after);
                 }
-                Effect::Peers(_) | Effect::Bgp { .. } => {}
+                Effect::Peers(peers) => {
+                    self.far.names = peers.iter().map(|(id, p)| (*id, p.session.name.clone())).collect();
+                }
+                Effect::Bgp { peer, effect } => self.session(peer, effect),
             }
+        }
+    }
+
+    fn session(&mut self, peer: PeerId, effect: PeerEffect) {
+        match effect {
+            PeerEffect::Connect { conn } => {
+                let event = self.far.connect(peer, conn);
+                self.later(MS, Event::Bgp { peer, event });
+            }
+            PeerEffect::Close { conn, last_words } => {
+                if let Some(words) = self.far.closed(peer, conn, &last_words) {
+                    self.tell_story(words);
+                }
+            }
+            PeerEffect::Transmit { conn } => {
+                let mut octets = Vec::new();
+                while self.core.transmit(peer, conn, 65536, &mut octets, self.now) > 0 {}
+                let (events, story) = self.far.hear(peer, &octets);
+                story.into_iter().for_each(|words| self.tell_story(words));
+                for event in events {
+                    let after = if matches!(event, PeerEvent::Written { .. }) { Duration::ZERO } else { MS };
+                    self.later(after, Event::Bgp { peer, event });
+                }
+            }
+            _ => {}
         }
     }
 

@@ -22,9 +22,16 @@ protocol bgp announcerd {
 }
 "#;
 
-fn bird(pair: &Pair, more: &str) -> Bird {
+pub fn bird(pair: &Pair, more: &str) -> Bird {
     let config = BIRD.replace("LOCAL", "203.0.113.1").replace("NEIGHBOR", "203.0.113.2");
     Bird::start(&pair.them, &config.replace("MORE", more).replace("EXTENDED", "")).unwrap()
+}
+
+/// Over IPv6, IPv4 prefixes with IPv6 next hops (RFC 8950).
+pub fn over_ipv6(pair: &Pair, more: &str) -> Bird {
+    let config = BIRD.replace("LOCAL", "2001:db8::1").replace("NEIGHBOR", "2001:db8::2");
+    let config = config.replace("MORE", more).replace("EXTENDED", "extended next hop on;");
+    Bird::start(&pair.them, &config).unwrap()
 }
 
 /// Both prefixes with all attributes arrive, and go.
@@ -89,9 +96,7 @@ fn a_session_over_ipv6_carries_both_families() {
 #[test]
 fn ipv4_by_way_of_ipv6() {
     let pair = Pair::new(&[]);
-    let config = BIRD.replace("LOCAL", "2001:db8::1").replace("NEIGHBOR", "2001:db8::2");
-    let config = config.replace("MORE", "").replace("EXTENDED", "extended next hop on;");
-    let bird = Bird::start(&pair.them, &config).unwrap();
+    let bird = over_ipv6(&pair, "");
     let node = pair.node_to("2001:db8::1", "next_hop = \"2001:db8::2\"");
     pair.wait_advertised(&node);
     for prefix in [PREFIX, PREFIX6] {
@@ -143,6 +148,20 @@ fn another_md5_key_is_no_session() {
     assert_ne!(status.state, "Established");
     assert!(status.last_error.as_ref().unwrap().contains("MD5"), "{status:?}");
     assert!(!bird.established("announcerd"));
+}
+
+/// RFC 5082: a peer that is too far away (its TTL is 1, as BGP's was before GTSM) is not heard, and does not hear us.
+#[test]
+fn another_hop_count_is_no_session() {
+    for (theirs, ours) in [("ttl security on; passive on;", ""), ("passive on;", "ttl_security = true")] {
+        let pair = Pair::new(&[]);
+        let bird = bird(&pair, theirs);
+        let node = pair.node(&format!("hold_time = \"9s\"\n{ours}"));
+        // Its words depend on who drops what: BIRD lets a SYN pass and looks at what follows it.
+        until("the reason", &node, || error(&pair).is_some());
+        assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
+        assert!(!bird.established("announcerd"));
+    }
 }
 
 fn keyed(pair: &Pair, key: &str) -> String {

@@ -9,7 +9,7 @@ use crate::rig::{PREFIX, PREFIX6, Pair, until};
 
 const SEEN: &str = "/run/seen";
 
-fn exabgp(pair: &Pair, passive: bool) -> Daemon {
+pub fn exabgp(pair: &Pair, passive: bool) -> Daemon {
     let config = format!(
         r#"
 process log {{

@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use announcerd::demo::lab::node::CONFIG;
+use announcerd::demo::lab::routes::Watch;
 use announcerd::demo::lab::wire::{self, End};
 use announcerd::demo::lab::{Daemon, Host, Node, wait_for};
 use nix::sys::signal::Signal;
 
-use crate::rig::{LIMIT, ctl, hurried, peer_status, program, until};
+use crate::rig::{LIMIT, PREFIX, PREFIX6, Pair, ctl, hurried, peer_status, program, until};
 
 const SERVICE: &str = "198.51.100.10/32";
 const PRIMARY: &str = "203.0.113.11";
@@ -166,4 +167,98 @@ fn the_route_server_follows_the_living() {
         node.restart().unwrap();
     }
     cloud.wait(2, Some(PRIMARY));
+}
+
+/// FRR at the other end of a cable; its kernel follows it.
+const NEIGHBOUR: &str = "
+frr defaults traditional
+router bgp 64500
+ bgp router-id 203.0.113.1
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ MORE
+ neighbor 203.0.113.2 remote-as 64501
+ neighbor 203.0.113.2 timers connect 1
+ address-family ipv6 unicast
+  neighbor 203.0.113.2 activate
+ exit-address-family
+exit
+";
+
+pub fn neighbour(pair: &Pair, more: &str) -> Vec<Daemon> {
+    start_frr(&pair.them, &NEIGHBOUR.replace("MORE", more))
+}
+
+fn vtysh(pair: &Pair, command: &str) -> String {
+    pair.them.run(&["vtysh", "-d", "bgpd", "-c", command]).unwrap_or_default()
+}
+
+/// `clear bgp … soft in` (RFC 2918): we answer with everything.
+pub fn asks_again(pair: &Pair, node: &Node) {
+    let received = || -> Option<u64> {
+        let said: serde_json::Value =
+            serde_json::from_str(&vtysh(pair, "show bgp neighbors 203.0.113.2 json")).ok()?;
+        said["203.0.113.2"]["messageStats"]["updatesRecv"].as_u64()
+    };
+    let before = received().expect("FRR's counters");
+    for family in ["ipv4", "ipv6"] {
+        vtysh(pair, &format!("clear bgp {family} unicast 203.0.113.2 soft in"));
+    }
+    until("what FRR asked for", node, || received() >= Some(before + 2));
+}
+
+/// RFC 2918, by its own request; and every attribute as FRR sees it.
+#[test]
+fn frr_sees_every_attribute_and_asks_again() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour(&pair, "");
+    let node = pair.node("");
+    pair.wait_advertised(&node);
+    asks_again(&pair, &node);
+    for (family, prefix, next_hop) in [("ipv4", PREFIX, "203.0.113.2"), ("ipv6", PREFIX6, "2001:db8::2")] {
+        let seen = || vtysh(&pair, &format!("show bgp {family} unicast {prefix}"));
+        until(prefix, &node, || seen().contains("best"));
+        let seen = seen();
+        for words in
+            ["64501 64501 64501", "metric 77", next_hop, "64501:100 no-export", "RT:64501:9", "64501:7:8"]
+        {
+            assert!(seen.contains(words), "no {words} in {seen}");
+        }
+    }
+    pair.healthy(false);
+    let gone = |family, prefix| {
+        vtysh(&pair, &format!("show bgp {family} unicast {prefix}")).contains("not in table")
+    };
+    until("the withdraw", &node, || gone("ipv4", PREFIX) && gone("ipv6", PREFIX6));
+}
+
+/// RFC 4724 with FRR as the helper: its kernel never loses the route while the next process of ours takes over.
+#[test]
+fn frr_helps_over_a_handover() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour(&pair, "bgp graceful-restart");
+    let mut node = pair.node("graceful_restart = { restart_time = \"60s\" }");
+    pair.wait_advertised(&node);
+    let forwards =
+        || pair.them.run(&["ip", "route", "show", PREFIX]).is_ok_and(|r| r.contains("via 203.0.113.2"));
+    until("FRR's kernel", &node, forwards);
+    let watch = Watch::start(&pair.them).unwrap();
+    ctl(&pair.us, &["handover"]);
+    node.daemon().wait(LIMIT).unwrap();
+    until("stale routes", &node, || {
+        vtysh(&pair, "show bgp ipv4 unicast").contains("S>")
+            || vtysh(&pair, "show bgp ipv4 unicast").contains("S*>")
+    });
+    node.restart().unwrap();
+    pair.wait_advertised(&node);
+    until("fresh routes", &node, || {
+        let table = vtysh(&pair, "show bgp ipv4 unicast");
+        table.contains(PREFIX) && !table.contains("S>") && !table.contains("S*>")
+    });
+    let prefix = announcerd::demo::lab::topology::prefix();
+    let lost: Vec<_> = watch.news().into_iter().filter(|c| c.route.to == prefix && !c.added).collect();
+    assert!(lost.is_empty() && forwards(), "{lost:?}\n{}", node.log());
+    // It is in charge, too.
+    pair.healthy(false);
+    until("the withdraw", &node, || !forwards());
 }

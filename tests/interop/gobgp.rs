@@ -6,7 +6,7 @@ use announcerd::demo::lab::{Daemon, host::find_program};
 
 use crate::rig::{PREFIX, PREFIX6, Pair, until};
 
-fn gobgpd(pair: &Pair, passive: bool) -> Daemon {
+pub fn gobgpd(pair: &Pair, passive: bool) -> Daemon {
     let config = format!(
         r#"
         [global.config]

@@ -2,6 +2,7 @@
 //! namespaces of its own. What counts is what the *peer* says of us in its own output.
 
 mod bird;
+mod capture;
 mod exabgp;
 mod examples;
 mod frr;
@@ -10,3 +11,4 @@ mod openbgpd;
 mod restart;
 mod rig;
 mod site;
+mod stuck;

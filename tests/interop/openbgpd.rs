@@ -2,14 +2,14 @@
 
 use std::process::{Command, Stdio};
 
-use announcerd::demo::lab::{Daemon, host::find_program};
+use announcerd::demo::lab::{Daemon, Node, host::find_program};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::rig::{PREFIX, PREFIX6, Pair, until};
 
 const CONFIG: &str = "/run/bgpd.conf";
 
-fn bgpd(pair: &Pair, passive: bool) -> Daemon {
+pub fn bgpd(pair: &Pair, passive: bool) -> Daemon {
     let config = format!(
         r#"
 AS 64500
@@ -42,6 +42,33 @@ fn rib(pair: &Pair, prefix: &str) -> String {
     let words = ["bgpctl", "-s", "/run/bgpd.sock", "show", "rib", "detail", prefix];
     let answer = pair.them.run(&words).unwrap_or_default();
     if answer.contains(prefix) { answer } else { String::new() }
+}
+
+/// `bgpctl neighbor … refresh` (RFC 2918): we answer with everything.
+pub fn asks_again(pair: &Pair, node: &Node) {
+    let control = |words: &[&str]| {
+        pair.them.run(&[&["bgpctl", "-s", "/run/bgpd.sock"], words].concat()).unwrap_or_default()
+    };
+    // "  Updates   SENT   RECEIVED" of the message statistics.
+    let received = || -> Option<u64> {
+        let said = control(&["show", "neighbor", "203.0.113.2"]);
+        let line = said.lines().find_map(|line| line.trim().strip_prefix("Updates "))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let before = received().expect("OpenBGPD's counters");
+    control(&["neighbor", "203.0.113.2", "refresh"]);
+    until("what OpenBGPD asked for", node, || received() >= Some(before + 2));
+}
+
+/// RFC 2918, by its own request.
+#[test]
+fn openbgpd_asks_again() {
+    let pair = Pair::new(&[]);
+    let node = pair.node("");
+    let _bgpd = bgpd(&pair, true);
+    pair.wait_advertised(&node);
+    asks_again(&pair, &node);
+    assert!(!rib(&pair, PREFIX).is_empty() && !rib(&pair, PREFIX6).is_empty());
 }
 
 fn story(passive: bool, session: &str) {

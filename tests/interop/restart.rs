@@ -1,7 +1,10 @@
 //! Graceful restart (RFC 4724) with BIRD as the helper: the next process takes over, and no route is ever lost.
 
+use std::time::Duration;
+
 use announcerd::demo::lab::routes::Watch;
 use announcerd::demo::lab::topology::prefix;
+use announcerd::demo::lab::wait_for;
 use nix::sys::signal::Signal;
 use toml::{Table, Value};
 
@@ -75,4 +78,19 @@ fn a_stop_that_keeps_is_not_seen() {
         site.node.daemon().signal(Signal::SIGTERM).unwrap();
         assert!(site.node.daemon().wait(LIMIT).unwrap().success());
     });
+}
+
+/// "not resumed within 60 s they are swept", and the peer loses the routes as well.
+#[test]
+fn a_handover_that_nobody_takes_over_is_swept() {
+    let mut site = site(|_| {});
+    let begun = std::time::Instant::now();
+    ctl(&site.lab.standby, &["handover"]);
+    site.node.daemon().wait(LIMIT).unwrap();
+    let ours = || site.lab.standby.run(&["ip", "route", "show", "table", "all", "proto", "187"]).unwrap();
+    assert!(ours().contains("198.51.100.0/24") && site.forwards(PREFIX));
+    wait_for("the sweep", Duration::from_secs(60) + LIMIT, || ours().is_empty().then_some(())).unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(60), "swept after {:?}", begun.elapsed());
+    // BIRD was told 60 s too.
+    site.wait_isp_has(false);
 }

@@ -557,3 +557,23 @@ fn restart_bits() {
     let conn = rig.connect();
     assert!(!ours(&mut rig, conn).restarting);
 }
+
+/// RFC 4271 section 4.4: "KEEPALIVE messages MUST NOT be sent more frequently than one per second", and periodic ones
+/// not at all where the hold time is zero.
+#[test]
+fn who_is_asked_for_life_is_asked_once_a_second() {
+    for (hold_time, expected) in [(90, 2), (0, 0)] {
+        let mut rig = Rig::new(config());
+        let conn = rig.connect();
+        rig.establish(conn, &Open { hold_time, ..isp_open() });
+        rig.fetch(conn);
+        rig.pass(Duration::from_secs(2));
+        let mut sent = 0;
+        for _ in 0..4 {
+            rig.event(PeerEvent::AskForLife);
+            sent += rig.fetch_types(conn).iter().filter(|kind| **kind == MessageType::Keepalive).count();
+            rig.pass(Duration::from_millis(400));
+        }
+        assert_eq!(sent, expected, "hold time {hold_time}");
+    }
+}

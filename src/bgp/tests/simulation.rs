@@ -351,6 +351,7 @@ impl Sim {
             }
             (7, _) => self.end_maintenance(node),
             (8, _) => self.reboot(node),
+            (9, _) => self.event(node, PeerEvent::AskForLife),
             _ => {
                 let event = self.nodes[node].change_mind(&mut self.rng);
                 self.event(node, event);

@@ -70,7 +70,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Role::Provider => "provider",
-            Role::RouteServer => "rs-server",
+            Role::RouteServer => "rs",
             Role::RouteServerClient => "rs-client",
             Role::Customer => "customer",
             Role::Peer => "peer",
@@ -84,7 +84,7 @@ impl std::str::FromStr for Role {
     fn from_str(text: &str) -> Result<Self, RoleError> {
         Ok(match text {
             "provider" => Role::Provider,
-            "rs-server" => Role::RouteServer,
+            "rs" => Role::RouteServer,
             "rs-client" => Role::RouteServerClient,
             "customer" => Role::Customer,
             "peer" => Role::Peer,
@@ -96,7 +96,7 @@ impl std::str::FromStr for Role {
 /// No role of RFC 9234.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "`{0}` is not a BGP role; ours towards an ISP is \"customer\", others are provider, peer, rs-server, rs-client"
+    "`{0}` is not a BGP role; ours towards an ISP is \"customer\", others are provider, peer, rs, rs-client"
 )]
 pub struct RoleError(pub String);
 

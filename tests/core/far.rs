@@ -1,0 +1,120 @@
+//! Routers at the other end of our BGP sessions: each connects when it is asked, agrees to everything, answers every
+//! KEEPALIVE, and tells the story of what it hears.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use announcerd::announcer::event::PeerId;
+use announcerd::bgp::wire::capability::{Capabilities, GracefulRestart};
+use announcerd::bgp::wire::header::{Frame, MessageType, frame, put_keepalive};
+use announcerd::bgp::wire::notification::Notification;
+use announcerd::bgp::wire::open::Open;
+use announcerd::bgp::wire::update::{Update, UpdateContext};
+use announcerd::bgp::{ConnId, Families, PeerEvent, PerFamily};
+use announcerd::net::{Asn, RouterId};
+
+const MULTI_EXIT_DISC: u8 = 4;
+const COMMUNITIES: u8 = 8;
+const GRACEFUL_SHUTDOWN: [u8; 4] = [0xff, 0xff, 0, 0];
+
+/// All of them, by the name of the peer in our configuration.
+#[derive(Debug, Default)]
+pub struct Far {
+    pub names: BTreeMap<PeerId, String>,
+    /// Where octets to that peer go, and how many were written.
+    live: BTreeMap<PeerId, (ConnId, u64)>,
+    /// Nobody answers, and nothing that we write arrives.
+    pub silent: bool,
+    /// They agree to graceful restart.
+    pub helps: bool,
+}
+
+impl Far {
+    /// What comes back when we connect.
+    pub fn connect(&mut self, peer: PeerId, conn: ConnId) -> PeerEvent {
+        if self.silent {
+            return PeerEvent::TransportFailed { conn, reason: "no answer".into() };
+        }
+        self.live.insert(peer, (conn, 0));
+        let local: SocketAddr = "203.0.113.2:40000".parse().expect("an address");
+        PeerEvent::TransportConnected { conn, local }
+    }
+
+    /// We closed: the story, if that connection was alive.
+    pub fn closed(&mut self, peer: PeerId, conn: ConnId, last_words: &[u8]) -> Option<String> {
+        self.live.get(&peer).filter(|(live, _)| *live == conn)?;
+        self.live.remove(&peer);
+        let said = last_words.get(19..).map(|body| Notification::parse(body).to_string());
+        Some(format!("{} closed, {}", self.names.get(&peer)?, said.unwrap_or("without a word".into())))
+    }
+
+    /// The connection breaks.
+    pub fn breaks(&mut self, name: &str) -> (PeerId, PeerEvent) {
+        let (id, _) = self.names.iter().find(|(_, n)| *n == name).expect("a peer of that name");
+        let (conn, _) = self.live.remove(id).expect("a connection");
+        (*id, PeerEvent::Closed { conn, reason: "connection reset by peer".into() })
+    }
+
+    /// Octets of ours: what comes back of each message, and the story.
+    pub fn hear(&mut self, peer: PeerId, octets: &[u8]) -> (Vec<PeerEvent>, Vec<String>) {
+        let Some((conn, written)) = self.live.get_mut(&peer) else { return Default::default() };
+        let (conn, total) = (*conn, *written + octets.len() as u64);
+        *written = total;
+        let mut events = vec![PeerEvent::Written { conn, total }];
+        let mut story = Vec::new();
+        if self.silent {
+            return (events, story);
+        }
+        events.push(PeerEvent::Acked { conn, total });
+        let mut rest = octets;
+        while let Ok(Frame::Message(kind, length)) = frame(rest, true) {
+            let (message, after) = rest.split_at(length);
+            rest = after;
+            match kind {
+                MessageType::Open => events.push(PeerEvent::Received { conn, octets: self.open() }),
+                MessageType::Keepalive => {
+                    let mut octets = Vec::new();
+                    put_keepalive(&mut octets);
+                    events.push(PeerEvent::Received { conn, octets });
+                }
+                MessageType::Update => story.extend(self.update(peer, &message[19..])),
+                MessageType::Notification | MessageType::RouteRefresh => {}
+            }
+        }
+        (events, story)
+    }
+
+    fn open(&self) -> Vec<u8> {
+        let families = PerFamily { v4: Some(false), v6: Some(false) };
+        let helper = GracefulRestart { restarting: false, notification: false, restart_time: 120, families };
+        let capabilities = Capabilities {
+            multiprotocol: Some(Families::BOTH),
+            four_octet_as: Some(Asn(64500)),
+            graceful_restart: self.helps.then_some(helper),
+            ..Capabilities::default()
+        };
+        let router_id = RouterId("203.0.113.1".parse().expect("an address"));
+        let mut octets = Vec::new();
+        Open { asn: Asn(64500), hold_time: 90, router_id, capabilities }.put(&mut octets);
+        octets
+    }
+
+    /// "isp-a hears 198.51.100.0/24 MED 7 GSHUT", "isp-a loses 198.51.100.0/24".
+    fn update(&self, peer: PeerId, body: &[u8]) -> Vec<String> {
+        let context = UpdateContext { four_octet: true, external: true };
+        let update = Update::parse(body, context).expect("an UPDATE");
+        assert!(update.fault.is_none());
+        let name = &self.names[&peer];
+        let mut more = String::new();
+        for attribute in update.attributes.filter_map(Result::ok) {
+            match (attribute.code, attribute.value) {
+                (MULTI_EXIT_DISC, [.., med]) => more += &format!(" MED {med}"),
+                (COMMUNITIES, all) if all.chunks(4).any(|c| c == GRACEFUL_SHUTDOWN) => more += " GSHUT",
+                _ => {}
+            }
+        }
+        let announced = update.announced().map(|prefix| format!("{name} hears {prefix}{more}"));
+        let withdrawn = update.withdrawals().map(|prefix| format!("{name} loses {prefix}"));
+        withdrawn.chain(announced).collect()
+    }
+}
