@@ -37,6 +37,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod bfd;
 pub mod bgp;
 pub mod config;
 pub mod ctl;
