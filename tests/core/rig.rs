@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use announcerd::bfd::{SessionConfig, SessionId};
 use announcerd::announcer::effect::{Effect, ScriptRun};
 use announcerd::announcer::event::{Command, Event, Forced, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
@@ -123,6 +124,10 @@ pub struct Rig {
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,
     pub logs: Vec<String>,
+    /// Each list of BFD sessions.
+    pub bfd: Vec<Vec<(SessionId, SessionConfig)>>,
+    /// BFD sessions that were to ask their neighbour.
+    pub asked: Vec<SessionId>,
     pub exit: Option<Option<Duration>>,
 }
 
@@ -174,6 +179,8 @@ impl Rig {
             dumps: 0,
             replies: Vec::new(),
             logs: Vec::new(),
+            bfd: Vec::new(),
+            asked: Vec::new(),
             exit: None,
         };
         rig.drain();
@@ -326,6 +333,8 @@ impl Rig {
                     self.tell_story("exit".into());
                     self.exit = Some(sweep_after);
                 }
+                Effect::BfdSessions(sessions) => self.bfd.push(sessions),
+                Effect::BfdVerify(id) => self.asked.push(id),
                 Effect::Peers(_) | Effect::Bgp { .. } => {}
             }
         }
