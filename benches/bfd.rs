@@ -78,14 +78,25 @@ enum Tool {
 }
 
 impl Tool {
-    fn start(name: &str, host: &Host, local: Ipv4Addr, device: &str, remotes: &[Ipv4Addr], interval: u64) -> Self {
+    fn start(
+        name: &str,
+        host: &Host,
+        local: Ipv4Addr,
+        device: &str,
+        remotes: &[Ipv4Addr],
+        interval: u64,
+    ) -> Self {
         match name {
             "announcerd" => {
                 let check = |(n, a): (usize, &Ipv4Addr)| {
-                    format!("[[check]]\nname = \"c{n}\"\ntype = \"bfd\"\nhost = \"{a}\"\nlocal_address = \"{local}\"\ninterval = \"{interval}ms\"\nmultiplier = 3\n")
+                    format!(
+                        "[[check]]\nname = \"c{n}\"\ntype = \"bfd\"\nhost = \"{a}\"\nlocal_address = \"{local}\"\ninterval = \"{interval}ms\"\nmultiplier = 3\n"
+                    )
                 };
                 let checks: String = remotes.iter().enumerate().map(check).collect();
-                Tool::Announcerd(Node::start(host, program(), &format!("[node]\nname = \"bench\"\n{checks}")).unwrap())
+                Tool::Announcerd(
+                    Node::start(host, program(), &format!("[node]\nname = \"bench\"\n{checks}")).unwrap(),
+                )
             }
             "BIRD" => {
                 let line = |a: &Ipv4Addr| format!("neighbor {a} dev \"{device}\" local {local};\n");
@@ -97,7 +108,9 @@ impl Tool {
             }
             _ => {
                 let line = |a: &Ipv4Addr| {
-                    format!(" peer {a} local-address {local} interface {device}\n  receive-interval {interval}\n  transmit-interval {interval}\n exit\n")
+                    format!(
+                        " peer {a} local-address {local} interface {device}\n  receive-interval {interval}\n  transmit-interval {interval}\n exit\n"
+                    )
                 };
                 let peers: String = remotes.iter().map(line).collect();
                 host.write("/etc/frr/frr.conf", format!("bfd\n{peers}exit\n")).unwrap();
@@ -299,7 +312,8 @@ fn false_downs(name: &str, interval: u64, watch: Duration) {
         .expect("stress-ng is installed");
     let began = (Instant::now(), cpu(ours.pid()) + cpu(theirs.pid()));
     let _ = stress.wait();
-    let used = (cpu(ours.pid()) + cpu(theirs.pid()) - began.1).as_secs_f64() / began.0.elapsed().as_secs_f64();
+    let used =
+        (cpu(ours.pid()) + cpu(theirs.pid()) - began.1).as_secs_f64() / began.0.elapsed().as_secs_f64();
     let downs = ours.sessions(&lab.us).1 + theirs.sessions(&lab.them).1 - before;
     println!(
         "false downs  {interval:>3} ms x 3  {name:<10}  {downs} at both ends in {seconds} s of stress-ng on every core; {:.2} % of a core for both",
@@ -309,7 +323,11 @@ fn false_downs(name: &str, interval: u64, watch: Duration) {
         for detail in node.status().unwrap().bfd.into_iter().filter_map(|s| s.detail) {
             println!(
                 "    our packets left late by p99 {} us, max {} us; gaps longer than agreed by p99 {} us, max {} us; forgiven {}",
-                detail.lateness.p99_us, detail.lateness.max_us, detail.jitter.p99_us, detail.jitter.max_us, detail.forgiven
+                detail.lateness.p99_us,
+                detail.lateness.max_us,
+                detail.jitter.p99_us,
+                detail.jitter.max_us,
+                detail.forgiven
             );
         }
     }

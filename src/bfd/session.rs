@@ -197,7 +197,8 @@ impl Session {
     }
 
     fn set_interval(&mut self, now: Time) {
-        let heard = self.remote_discriminator != 0;
+        // Nobody polls who does not listen to the answer.
+        let heard = self.remote_discriminator != 0 && self.state != State::AdminDown;
         self.timing.set_local(self.config.interval, self.state == State::Up, heard, now);
     }
 
@@ -269,7 +270,8 @@ impl Session {
         if let Some(late) = late.filter(|_| due && !is_news) {
             self.lateness.record(late);
         }
-        self.put(self.timing.is_polling(), false, out);
+        let poll = self.timing.is_polling() && self.state != State::AdminDown;
+        self.put(poll, false, out);
         self.is_news = false;
         true
     }
@@ -378,6 +380,7 @@ impl Session {
         if self.leaves_at.is_none() {
             self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVE, now);
             self.leaves_at = Some(now + self.timing.remote_detection_time(self.config.multiplier));
+            self.tell(None, now);
         }
     }
 

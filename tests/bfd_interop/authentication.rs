@@ -20,8 +20,7 @@ fn run(kind: &str, bird_kind: &str) {
     );
     let bird = Bird::start(&pair.them, &config(&lines, ON_LINK)).unwrap();
     key("wrong\n");
-    let authentication =
-        format!("{{ type = \"{kind}\", key_id = 9, password_file = \"/run/bfd.key\" }}");
+    let authentication = format!("{{ type = \"{kind}\", key_id = 9, password_file = \"/run/bfd.key\" }}");
     let lines = format!("host = \"{THEM}\"\ninterval = \"100ms\"\nauthentication = {authentication}");
     let node = pair.node(&lines);
     until("discards", &node, || bfd(&node).detail.is_some_and(|d| d.discarded > 0));

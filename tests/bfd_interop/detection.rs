@@ -23,7 +23,10 @@ fn run(interval: u64) {
     let row = bfd(&node);
     println!("{interval} ms x 3: MASTER was seen {:?} after nft began; {}", cut.elapsed(), row.reason);
     assert_eq!(check(&node).verdict, "down");
-    assert!(row.diagnostic == "Control Detection Time Expired" && row.reason.contains("silence for"), "{row:?}");
+    assert!(
+        row.diagnostic == "Control Detection Time Expired" && row.reason.contains("silence for"),
+        "{row:?}"
+    );
     // Not before its time: the silence that is told is at least the detection time.
     let silence: f64 = row.reason.split_whitespace().nth(2).unwrap().parse().unwrap();
     assert!(silence >= (interval * 3) as f64, "{}", row.reason);

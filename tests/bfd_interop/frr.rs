@@ -82,7 +82,8 @@ fn up_polls_and_admin_down() {
     pair.reload(other);
     until("FRR to hear AdminDown", &node, || {
         let peer = frr.peer();
-        frr.is("down") && peer["remote-diagnostic"].as_str().is_some_and(|d| d.contains("administratively down"))
+        frr.is("down")
+            && peer["remote-diagnostic"].as_str().is_some_and(|d| d.contains("administratively down"))
     });
 }
 

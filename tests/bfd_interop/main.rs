@@ -2,6 +2,7 @@
 //! network namespace of its own. What counts is what the *peer* says of the session as well as what we say.
 
 mod authentication;
+mod bgp;
 mod bird;
 mod detection;
 mod frr;

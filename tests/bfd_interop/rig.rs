@@ -132,9 +132,9 @@ pub fn until_up(node: &Node) {
 /// The session has these intervals, and no Poll is under way: the neighbour has agreed. In microseconds, ours and theirs.
 pub fn until_agreed(node: &Node, tx: u64, rx: u64) {
     until(&format!("{tx} and {rx} us"), node, || {
-        bfd(node).detail.is_some_and(|d| {
-            (d.tx_interval_us, d.rx_interval_us, d.polling) == (Some(tx), rx, false)
-        })
+        bfd(node)
+            .detail
+            .is_some_and(|d| (d.tx_interval_us, d.rx_interval_us, d.polling) == (Some(tx), rx, false))
     });
 }
 

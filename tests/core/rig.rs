@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use announcerd::bfd::{SessionConfig, SessionId};
 use announcerd::announcer::effect::{Effect, ScriptRun};
 use announcerd::announcer::event::{Command, Event, Forced, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
 use announcerd::announcer::{Announcer, Legacy};
+use announcerd::bfd::{SessionConfig, SessionId};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
 use announcerd::fib::object::LinkState;
