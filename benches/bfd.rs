@@ -283,8 +283,8 @@ fn detection(name: &str, interval: u64, rounds: usize) {
         neighbours.mute.store(true, Ordering::Relaxed);
         let (last, down) = neighbours.heard.recv_timeout(LIMIT).expect("Down");
         over.push(down.since(last).as_secs_f64() / bound.as_secs_f64() * 100.0 - 100.0);
-        neighbours.mute.store(false, Ordering::Relaxed);
         wait_for("down", LIMIT, || (tool.sessions(&lab.us).0 == 0).then_some(())).unwrap();
+        neighbours.mute.store(false, Ordering::Relaxed);
     }
     over.sort_by(f64::total_cmp);
     let at = |share: f64| over[((over.len() - 1) as f64 * share) as usize];

@@ -237,6 +237,11 @@ impl Session {
         if count < BURST { began } else { began + SLOW }
     }
 
+    /// True if a silence would be judged at `now`: everything that has come has to be received first.
+    pub fn judges_at(&self, now: Time) -> bool {
+        self.timing.deadline().is_some_and(|at| at <= now)
+    }
+
     /// Section 6.8.7: what keeps a system from speaking at all.
     fn may_speak(&self) -> bool {
         !(self.config.passive && self.remote_discriminator == 0)

@@ -176,6 +176,12 @@ impl Speaker {
         }
     }
 
+    /// True if a session would judge a silence at `now`.
+    pub fn judges_at(&self, now: Time) -> bool {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
+        due.filter_map(|(_, id)| self.sessions.get(id)).any(|e| e.session.judges_at(now))
+    }
+
     /// When [`Speaker::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         if !self.awake.is_empty() {

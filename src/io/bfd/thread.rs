@@ -61,6 +61,9 @@ pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(J
             drained: now,
             board_at: now,
             wake: None,
+            called: true,
+            rung: true,
+            batch: 1,
         };
         worker.run();
     };
@@ -87,8 +90,14 @@ struct Worker {
     /// When all sockets were last found empty: what is in them now came later.
     drained: Time,
     board_at: Time,
-    /// When we meant to wake.
+    /// When we meant to wake: the timer is set to it.
     wake: Option<Time>,
+    /// The driver wants something.
+    called: bool,
+    /// Packets may be in the sockets.
+    rung: bool,
+    /// Packets taken from a socket before another turn; it follows what comes.
+    batch: usize,
 }
 
 impl Worker {
@@ -101,9 +110,15 @@ impl Worker {
                 // Before anything is heard: what the neighbours say now may be about our absence.
                 self.speaker.forgive(away, &why(), now);
             }
-            let stops = self.take_mail(now);
-            self.hear();
-            let now = clock::now();
+            let stops = std::mem::take(&mut self.called) && self.take_mail(now);
+            if self.rung {
+                self.hear(self.batch);
+            }
+            let mut now = clock::now();
+            if away > LATE || self.speaker.judges_at(now) {
+                self.hear(BUDGET);
+                now = clock::now();
+            }
             if away > LATE {
                 self.speaker.forgive(away, &why(), now);
             }
@@ -219,25 +234,33 @@ impl Worker {
         }
     }
 
-    /// Everything that is in the sockets.
-    fn hear(&mut self) {
-        let mut dropped = false;
+    /// What is in the sockets, at most so many packets of each.
+    fn hear(&mut self, budget: usize) {
+        let (mut dropped, mut empty, mut most) = (false, true, 0);
         for port in &mut self.ports {
             let mut buffer = [0_u8; MAX_LEN + 1];
-            for _ in 0..BUDGET {
+            let mut count = 0;
+            while count < budget {
                 match port.receive(&mut buffer) {
                     Ok(None) => break,
                     Ok(Some(arrival)) => {
+                        count += 1;
                         dropped |= arrival.dropped;
                         let payload = buffer.get(..arrival.len).unwrap_or(&[]);
                         take(&mut self.speaker, &arrival, payload, port.kind(), self.drained);
                     }
-                    Err(_) => {}
+                    Err(_) => count += 1,
                 }
             }
+            empty &= count < budget;
+            most = most.max(count);
         }
         let now = clock::now();
-        self.drained = now;
+        if empty {
+            self.drained = now;
+        }
+        // A packet at a time costs no second look at an empty socket; a crowd is taken as one.
+        self.batch = if empty { most.max(1) } else { budget.saturating_mul(2).min(BUDGET) };
         if dropped {
             // What there was no room for would have been heard.
             self.speaker.forgive(Duration::MAX, "the kernel had no room for packets that came", now);
@@ -323,8 +346,11 @@ impl Worker {
     fn sleep(&mut self) -> io::Result<()> {
         let offer = (!self.unheard.is_empty()).then(|| clock::now() + OFFER);
         let due = [self.speaker.poll_timeout(), self.retry_at, offer].into_iter().flatten().min();
-        self.wake = due.map(|at| at.max(clock::now()));
+        let now = clock::now();
+        let due = due.map(|at| at.max(now));
         match due {
+            // It is set already, and has not gone off.
+            Some(at) if self.wake == due && at > now => {}
             Some(at) => {
                 // Zero would disarm it.
                 let at = Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0).max(1));
@@ -335,6 +361,7 @@ impl Worker {
             }
             None => self.timer.unset()?,
         }
+        self.wake = due;
         let mut fds = vec![
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
@@ -344,8 +371,11 @@ impl Worker {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        self.called |= fds.get(1).is_some_and(is_ready);
+        self.rung = fds.iter().skip(2).any(is_ready);
         let mut rung = [0; 64];
-        while self.ear.read(&mut rung).is_ok_and(|n| n == rung.len()) {}
+        while self.called && self.ear.read(&mut rung).is_ok_and(|n| n == rung.len()) {}
         Ok(())
     }
 }
