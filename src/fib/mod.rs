@@ -5,6 +5,7 @@ mod hash;
 pub mod normal;
 pub mod object;
 pub mod reconcile;
+pub mod view;
 
 pub use reconcile::Fib;
 

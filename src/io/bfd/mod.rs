@@ -80,12 +80,9 @@ impl BfdEdge {
         self.wake();
     }
 
-    /// Adds what the sessions are like, or were within the last second.
-    pub fn fill(&self, status: &mut Status) {
-        let board = lock(&self.shared.board);
-        for row in &mut status.bfd {
-            row.detail = board.get(&SessionId(row.id)).map(BfdDetail::new);
-        }
+    /// What the sessions are like, to be read elsewhere.
+    pub fn board(&self) -> BfdBoard {
+        BfdBoard(self.shared.clone())
     }
 
     /// Tells every neighbour AdminDown (RFC 5882 section 3.2: so that ours is no failure of theirs), and ends the thread.
@@ -112,6 +109,20 @@ impl BfdEdge {
         if let Some((_, bell)) = &mut self.thread {
             // A full pipe has woken it already.
             let _ = bell.write(&[1]);
+        }
+    }
+}
+
+/// What the sessions are like, or were within the last second.
+#[derive(Clone, Debug)]
+pub struct BfdBoard(Arc<Shared>);
+
+impl BfdBoard {
+    /// Adds it.
+    pub fn fill(&self, status: &mut Status) {
+        let board = lock(&self.0.board);
+        for row in &mut status.bfd {
+            row.detail = board.get(&SessionId(row.id)).map(BfdDetail::new);
         }
     }
 }

@@ -24,6 +24,7 @@ mod monitor;
 mod names;
 mod ops;
 mod queue;
+mod release;
 mod socket;
 mod standing;
 mod sweep;
@@ -43,6 +44,7 @@ use queue::Queue;
 use socket::Channel;
 
 pub use egress::Egress;
+pub use release::shortcoming;
 pub use sweep::sweep;
 
 /// Stack of each thread in octets: nothing is recursive, buffers are on the heap.
