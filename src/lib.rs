@@ -9,6 +9,7 @@
 //!   io::probe ── results ──┐                                      ┌── probes, cancels ──► io::probe
 //!   io::netlink ─ answers, │      announcer                       ├── operations, dumps ─► io::netlink
 //!        news, dumps ──────┼──►  health ─► gate ─► instance ──────┼── octets of UPDATEs ─► io::bgp
+//!   io::bfd ── changes ────┤                  │       │           ├── BFD sessions ──────► io::bfd
 //!   io::bgp ── octets ─────┤                  │       │           ├── script runs ───────► io::script
 //!   io::script ── ends ────┤                 fib     bgp          ├── journal, replies ──► io::control, io::log
 //!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory ────────────► io::state
@@ -24,6 +25,8 @@
 //!   isolation from being taken for the primary's death; [`announcer::scripts`] runs notify scripts in order.
 //! - [`fib`]: kernel objects wanted and observed, and the operations between the two.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
+//! - [`bfd`]: sessions that know in milliseconds whether a neighbour is there. Pure too; they run in a thread of their own
+//!   ([`io::bfd`]), and the core hears of changes only.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
 //! - [`status`]: the read-only picture for `status -j`; [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
 //! - [`net`] and [`time`]: the types where a mix-up would hurt.
@@ -37,6 +40,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod bfd;
 pub mod bgp;
 pub mod config;
 pub mod ctl;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
 use crate::announcer::journal::{Record, State};
+use crate::bfd::SessionStatus;
+use crate::bfd::histogram::{BOUNDS_US, Histogram};
 use crate::time::Time;
 
 /// Where the wall clock stood at a point of the core's clock: turns [`Time`] into dates.
@@ -143,10 +145,122 @@ pub struct BgpStatus {
 /// A BFD session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BfdStatus {
-    /// Its name.
+    /// Its number in this process.
+    pub id: u32,
+    /// The path: the neighbour's address, and what else tells it apart.
     pub name: String,
     /// The state's name in RFC 5880.
     pub state: String,
+    /// The neighbour's.
+    pub remote_state: String,
+    /// Since when.
+    pub since: String,
+    /// Why it last left Up, in the words of RFC 5880.
+    pub diagnostic: String,
+    /// What happened last, in words.
+    pub reason: String,
+    /// Why packets cannot be sent or received here.
+    pub trouble: Option<String>,
+    /// Checks that go by it.
+    pub checks: Vec<String>,
+    /// BGP peers that are guarded by it.
+    pub peers: Vec<String>,
+    /// What the protocol's own thread knows; none before its first report.
+    pub detail: Option<BfdDetail>,
+}
+
+/// What was negotiated and counted in a BFD session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BfdDetail {
+    /// Ours.
+    pub local_discriminator: u32,
+    /// The neighbour's; 0 while it is not heard.
+    pub remote_discriminator: u32,
+    /// The interval of our packets as negotiated, before jitter, microseconds; none: the neighbour wants none.
+    pub tx_interval_us: Option<u64>,
+    /// The same of the neighbour's.
+    pub rx_interval_us: u64,
+    /// Silence of this length is death, microseconds.
+    pub detection_time_us: u64,
+    /// Ours.
+    pub multiplier: u8,
+    /// The neighbour's.
+    pub remote_multiplier: u8,
+    /// A Poll Sequence is under way.
+    pub polling: bool,
+    /// What the neighbour says why it left Up.
+    pub remote_diagnostic: String,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets taken.
+    pub received: u64,
+    /// Packets for this session that were discarded.
+    pub discarded: u64,
+    /// Why the last of them was.
+    pub last_discard: Option<String>,
+    /// Times that it came Up.
+    pub up: u64,
+    /// Times that it left Up.
+    pub down: u64,
+    /// Times that silence was forgiven since we ourselves had not run.
+    pub forgiven: u64,
+    /// How late our periodic packets left.
+    pub lateness: HistogramStatus,
+    /// By how much gaps between the neighbour's packets were longer than agreed.
+    pub jitter: HistogramStatus,
+}
+
+/// A histogram of durations.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HistogramStatus {
+    /// Upper bounds of the buckets, microseconds.
+    pub bounds_us: Vec<u64>,
+    /// Counts of the buckets, and of what is above them, last.
+    pub counts: Vec<u64>,
+    /// All together, microseconds.
+    pub sum_us: u64,
+    /// The greatest, microseconds.
+    pub max_us: u64,
+    /// The bound below which 99 of 100 lie, microseconds.
+    pub p99_us: u64,
+}
+
+impl HistogramStatus {
+    fn new(h: &Histogram) -> Self {
+        HistogramStatus {
+            bounds_us: BOUNDS_US.to_vec(),
+            counts: h.counts().to_vec(),
+            sum_us: h.sum_us(),
+            max_us: h.max_us(),
+            p99_us: h.quantile_us(0.99),
+        }
+    }
+}
+
+impl BfdDetail {
+    /// A session's status as the outside sees it.
+    pub fn new(s: &SessionStatus) -> Self {
+        BfdDetail {
+            local_discriminator: s.discriminators.0,
+            remote_discriminator: s.discriminators.1,
+            tx_interval_us: s.tx_interval.map(micros),
+            rx_interval_us: micros(s.rx_interval),
+            detection_time_us: micros(s.detection_time),
+            multiplier: s.multipliers.0,
+            remote_multiplier: s.multipliers.1,
+            polling: s.polling,
+            remote_diagnostic: s.remote_diagnostic.to_string(),
+            sent: s.counters.sent,
+            received: s.counters.received,
+            discarded: s.counters.discarded,
+            last_discard: s.last_discard.clone(),
+            up: s.counters.up,
+            down: s.counters.down,
+            forgiven: s.counters.forgiven,
+            lateness: HistogramStatus::new(&s.lateness),
+            jitter: HistogramStatus::new(&s.jitter),
+        }
+    }
 }
 
 /// A kernel object.

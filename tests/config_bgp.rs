@@ -94,11 +94,11 @@ fn every_key_of_a_peer_arrives_in_the_model() {
         ..peer
     };
     let password = Some(Secret(b"first-secret".to_vec()));
-    assert_eq!(**config.bgp("isp-a").unwrap(), Bgp { session, password });
+    assert_eq!(**config.bgp("isp-a").unwrap(), Bgp { session, password, bfd: None });
 
     let peer = PeerConfig::new("isp-b", "2001:db8::1".parse().unwrap(), Asn(4_200_000_000), Asn(64501), id);
     let session = PeerConfig { passive: true, multihop: Some(3), ..peer };
-    assert_eq!(**config.bgp("isp-b").unwrap(), Bgp { session, password: None });
+    assert_eq!(**config.bgp("isp-b").unwrap(), Bgp { session, password: None, bfd: None });
 
     let check = config.check("session").unwrap();
     assert!(matches!(&check.probe, Probe::Bgp(session) if &*session.peer == "isp-a"));

@@ -188,8 +188,50 @@ fn bad() -> Status {
             ),
         },
     ];
-    status.bfd = vec![BfdStatus { name: "isp-a".into(), state: "Up".into() }];
+    status.bfd = vec![
+        session("203.0.113.1", "Up", Some(detail())),
+        BfdStatus { trouble: Some("UDP port 3784 is in use".into()), ..session("203.0.113.3", "Down", None) },
+    ];
     status
+}
+
+fn session(name: &str, state: &str, detail: Option<BfdDetail>) -> BfdStatus {
+    BfdStatus {
+        id: 1,
+        name: name.into(),
+        state: state.into(),
+        remote_state: state.into(),
+        since: ago(3600),
+        diagnostic: "No Diagnostic".into(),
+        reason: "both ends hear each other".into(),
+        trouble: None,
+        checks: Vec::new(),
+        peers: vec!["isp-a".into()],
+        detail,
+    }
+}
+
+fn detail() -> BfdDetail {
+    let mut status = announcerd::bfd::Session::new(
+        announcerd::bfd::SessionConfig {
+            path: announcerd::bfd::Path {
+                remote: "203.0.113.1".parse().unwrap(),
+                local: None,
+                device: None,
+                hops: announcerd::bfd::Hops::Single,
+            },
+            interval: std::time::Duration::from_millis(300),
+            multiplier: 3,
+            passive: false,
+            auth: None,
+        },
+        1,
+        announcerd::bfd::random::Random::new(1),
+        announcerd::time::Time::ZERO,
+    )
+    .status();
+    status.detection_time = std::time::Duration::from_millis(900);
+    BfdDetail::new(&status)
 }
 
 #[test]

@@ -109,6 +109,9 @@ impl Announcer {
         if self.peers.maintenance != Maintenance::Off {
             peer.handle_event(PeerEvent::MaintenanceOn { moment: Duration::ZERO }, now);
         }
+        if config.bfd.as_ref().is_some_and(|b| self.is_bfd_settled(&b.path)) {
+            peer.handle_event(PeerEvent::BfdUp, now);
+        }
         let table = Arc::new(table(&self.config, &config));
         let peering = Peering {
             config,
@@ -208,6 +211,12 @@ impl Announcer {
                 self.announce_peers();
             }
         }
+    }
+
+    /// Those whose session BFD guards on that path.
+    pub(super) fn peers_on(&self, path: &crate::bfd::Path) -> Vec<PeerId> {
+        let on_it = |p: &Peering| p.config.bfd.as_ref().is_some_and(|b| b.path == *path);
+        self.peers.all.iter().filter(|(_, p)| !p.stopped && on_it(p)).map(|(id, _)| *id).collect()
     }
 
     /// It is a witness as a probe's success is: a takeover may have waited for it.
@@ -351,7 +360,11 @@ impl Announcer {
             let Some(peering) = self.peers.all.get_mut(&id) else { continue };
             let new = self.config.bgp.iter().find(|b| b.session.name == peering.config.session.name);
             match new {
-                Some(new) if **new == *peering.config => {
+                Some(new)
+                    if new.session == peering.config.session && new.password == peering.config.password =>
+                {
+                    // Its BFD goes its own way.
+                    peering.config = new.clone();
                     let table = table(&self.config, new);
                     if table != *peering.table {
                         peering.table = Arc::new(table);

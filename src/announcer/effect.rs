@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::event::{DumpId, PeerId, ProbeId, RequestId, ScriptId};
 use super::journal::Record;
 use super::memory::Memory;
+use crate::bfd::{SessionConfig, SessionId};
 use crate::bgp::event::PeerEffect;
 use crate::config::model::{Bgp, Check, Name};
 use crate::fib::object::Op;
@@ -40,6 +41,11 @@ pub enum Effect {
         /// What to do.
         effect: PeerEffect,
     },
+    /// These are the BFD sessions from now on. One that keeps its number keeps its path and its authentication, and goes on;
+    /// what else is new of it is agreed on with the neighbour.
+    BfdSessions(Vec<(SessionId, SessionConfig)>),
+    /// Ask this session's neighbour for a sign of life, and answer with [`News::Verified`](crate::bfd::News::Verified).
+    BfdVerify(SessionId),
     /// Start a script.
     RunScript(ScriptRun),
     /// Kill a script's whole process group.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bfd::{News, SessionId};
 use crate::bgp::event::PeerEvent;
 use crate::config::model::{Config, Name};
 use crate::fib::object::{LinkState, Object, OpError, OpId};
@@ -59,6 +60,13 @@ pub enum Event {
         peer: PeerId,
         /// What happened. Of the transport only: `TransportConnected` to `Closed`.
         event: PeerEvent,
+    },
+    /// News of a BFD session.
+    Bfd {
+        /// Which.
+        id: SessionId,
+        /// What.
+        news: News,
     },
     /// A script ended.
     Script {

@@ -9,8 +9,9 @@
 //! Checks, instances, scripts and kernel objects never call each other: they return what happened to them, and the
 //! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
 //! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `bgp.rs` what the peers
-//! are told, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain.
+//! are told, `bfd.rs` whom sessions are for, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain.
 
+mod bfd;
 mod bgp;
 mod conduct;
 pub mod effect;
@@ -73,6 +74,7 @@ pub struct Announcer {
     links: BTreeMap<String, LinkState>,
     fib: Fib,
     dump: kernel::DumpState,
+    bfd: bfd::Sessions,
     peers: bgp::Peerings,
     /// The last process died not long ago and MASTER may go on.
     resumable: bool,
@@ -124,6 +126,7 @@ impl Announcer {
             links: BTreeMap::new(),
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
+            bfd: bfd::Sessions::default(),
             peers: bgp::Peerings::new(legacy.memory.maintenance),
             resumable: legacy.resumable,
             journal: Journal::default(),
@@ -153,6 +156,7 @@ impl Announcer {
         }
         announcer.index_users();
         announcer.config = config;
+        announcer.set_bfd_sessions(now);
         announcer.want_dump(now);
         announcer.settle(now);
         announcer
@@ -169,6 +173,7 @@ impl Announcer {
             Event::KernelChanged => self.want_dump(now),
             Event::Ops(results) => self.on_ops(results, now),
             Event::Bgp { peer, event } => self.on_bgp(peer, event, now),
+            Event::Bfd { id, news } => self.on_bfd(id, news, now),
             Event::Script { id, end } => self.on_script(id, &end, now),
             Event::Command { id, command } => self.on_command(id, command, now),
             Event::Reload(config) => self.on_reload(*config, now),
@@ -189,6 +194,7 @@ impl Announcer {
                 Timer::Retry => self.fib.retry(now, false),
                 Timer::Scan => self.on_scan(now),
                 Timer::Peer(id) => self.on_peer_timer(id, now),
+                Timer::Bfd(id) => self.on_bfd_timer(id, now),
                 Timer::InitOver => self.on_init_over(now),
                 Timer::NoSession => self.on_no_session(),
                 Timer::Maintenance => self.on_maintenance(now),

@@ -208,6 +208,7 @@ impl Announcer {
             let asked = self.asked.contains(&id);
             let is_told = self.checks.get(&id).is_some_and(Check::is_told);
             if is_told {
+                self.verify_bfd(id);
                 self.refresh_told_check(id, now);
             } else if !asked {
                 self.send_probe(id, true, now);
@@ -221,6 +222,7 @@ impl Announcer {
             // Before the first dump no link is known; that a device is missing is not to be claimed then.
             model::Probe::Link(link) if self.fib.is_known() => Some(link_state(self.links.get(&link.device))),
             model::Probe::Bgp(session) => self.session_state(&session.peer),
+            model::Probe::Bfd(session) => self.bfd_verdict(&session.path),
             _ => None,
         }
     }
@@ -336,7 +338,7 @@ impl Announcer {
     }
 
     /// What was counted for or against this check does not count any more. Returns true if its verdict changed.
-    fn forget_check(&mut self, id: CheckId, why: &str, now: Time) -> bool {
+    pub(super) fn forget_check(&mut self, id: CheckId, why: &str, now: Time) -> bool {
         for user in self.users_of(id) {
             if let Some(member) = self.members.get_mut(&user) {
                 member.rows.ended(id);

@@ -15,6 +15,7 @@ impl Announcer {
         }
         let old = std::mem::replace(&mut self.config, config);
         self.own = own_prefixes(&self.config);
+        self.set_bfd_sessions(now);
         self.reload_checks(&old, now);
         let gone: Vec<InstanceId> = self
             .members

@@ -75,7 +75,7 @@ impl Announcer {
             instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
             checks: self.checks_in_order().map(|c| check_status(c, clock)).collect(),
             bgp: self.bgp_status(now),
-            bfd: Vec::new(),
+            bfd: self.bfd_status(clock),
             kernel: Vec::new(),
         };
         Picture { status, rows: self.fib.rows() }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::event::{PeerId, ProbeId};
+use crate::bfd::SessionId;
 use crate::time::Time;
 
 /// The number of a check at run time; never used twice.
@@ -30,6 +31,8 @@ pub enum Timer {
     Scan,
     /// A BGP peer has something to do.
     Peer(PeerId),
+    /// A BFD session has had time enough to come up.
+    Bfd(SessionId),
     /// What the peers were told counts as complete, whether INIT is over or not.
     InitOver,
     /// There has been no BGP session for a while.

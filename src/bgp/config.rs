@@ -48,6 +48,8 @@ pub struct PeerConfig {
     pub next_hop_v6: Option<Ipv6Addr>,
     /// Families to negotiate.
     pub families: Families,
+    /// No session before BFD is Up; a peer that is not reached by BFD within this time of its OPEN is refused.
+    pub bfd_strict: Option<Duration>,
 }
 
 /// `graceful_restart` of a `[[bgp]]`.
@@ -80,6 +82,7 @@ impl PeerConfig {
             next_hop_v4: None,
             next_hop_v6: None,
             families: Families::BOTH,
+            bfd_strict: None,
         }
     }
 

@@ -95,6 +95,8 @@ pub(crate) struct Connection {
     pub state: State,
     pub output: Output,
     ours: Open,
+    /// Strict BFD: until when our KEEPALIVE waits for BFD, and whether the peer's has come.
+    withheld: Option<(Time, bool)>,
     received: Vec<u8>,
     consumed: usize,
 }
@@ -114,7 +116,7 @@ impl Connection {
         ours.put(output.control());
         context.counters.sent.count(MessageType::Open);
         let state = State::OpenSent { hold: context.now + OPEN_HOLD_TIME };
-        Connection { id, local, state, output, ours, received: Vec::new(), consumed: 0 }
+        Connection { id, local, state, output, ours, withheld: None, received: Vec::new(), consumed: 0 }
     }
 
     /// Takes octets from TCP; `step` looks at them.
@@ -146,6 +148,11 @@ impl Connection {
                 negotiated.map(|negotiated| Step::Open(Box::new(negotiated))).map_err(Reason::Sent)
             }
             State::OpenSent { .. } => Err(unexpected(Cause::FSM_OPEN_SENT, kind)),
+            State::OpenConfirm(session) if kind == MessageType::Keepalive && self.withheld.is_some() => {
+                session.restart_hold(context.now);
+                self.withheld = self.withheld.map(|(until, _)| (until, true));
+                Ok(Step::Done)
+            }
             State::OpenConfirm(_) if kind == MessageType::Keepalive => {
                 self.establish(context.now);
                 Ok(Step::Established)
@@ -158,13 +165,33 @@ impl Connection {
     }
 
     /// No other connection wins over this one: OpenSent to OpenConfirm.
-    pub fn accept(&mut self, negotiated: Negotiated, context: &mut Context<'_>) {
-        self.output.send_keepalive();
+    ///
+    /// `withheld`: BFD is not Up and must be before the session is; so long our KEEPALIVE may wait for it.
+    pub fn accept(&mut self, negotiated: Negotiated, withheld: Option<Duration>, context: &mut Context<'_>) {
         let mut session = Session { negotiated, hold: None, keepalive: None, kept_alive: None };
         session.restart_hold(context.now);
-        session.restart_keepalive(context);
+        match withheld {
+            Some(time) => self.withheld = Some((context.now + time, false)),
+            None => {
+                self.output.send_keepalive();
+                session.restart_keepalive(context);
+            }
+        }
         self.output.limit_silence(session.send_hold_time(context.cfg));
         self.state = State::OpenConfirm(Box::new(session));
+    }
+
+    /// BFD is Up: our KEEPALIVE waits no longer. True if that makes the session.
+    pub fn release(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((_, confirmed)) = self.withheld.take() else { return false };
+        self.output.send_keepalive();
+        if let Some(session) = self.session() {
+            session.restart_keepalive(context);
+        }
+        if confirmed {
+            self.establish(context.now);
+        }
+        confirmed
     }
 
     fn establish(&mut self, now: Time) {
@@ -207,6 +234,9 @@ impl Connection {
         if self.hold().is_some_and(|at| at <= now) {
             return Err(Reason::Sent(Notification::new(Cause::HOLD_TIMER_EXPIRED)));
         }
+        if self.withheld.is_some_and(|(until, _)| until <= now) {
+            return Err(Reason::Sent(Notification::new(Cause::BFD_DOWN)));
+        }
         if self.output.silent_until().is_some_and(|at| at <= now) {
             return Err(Reason::Sent(Notification::new(Cause::SEND_HOLD_TIMER_EXPIRED)));
         }
@@ -242,7 +272,8 @@ impl Connection {
             State::OpenConfirm(session) => session.keepalive,
             State::Established(established) => established.session.keepalive,
         };
-        [self.hold(), self.output.silent_until(), keepalive].into_iter().flatten().min()
+        let withheld = self.withheld.map(|(until, _)| until);
+        [self.hold(), self.output.silent_until(), keepalive, withheld].into_iter().flatten().min()
     }
 
     /// True if `transmit` would give octets.

@@ -76,6 +76,8 @@ pub enum PeerEvent {
     ForwardingPreserved(Families),
     /// BFD lost the peer (RFC 5882 section 4.2). AdminDown is no failure (section 3.2): it is not told.
     BfdDown,
+    /// BFD has the peer Up, or its operator does not want BFD now: a strict session need not wait any longer.
+    BfdUp,
     /// Drain everything: GRACEFUL_SHUTDOWN, after `moment` withdraw; the session stays.
     MaintenanceOn {
         /// Between the two.

@@ -11,10 +11,26 @@ use super::wire::notification::{Cause, Notification};
 impl Peer {
     /// RFC 9384: Cease with its own subcode.
     pub(super) fn bfd_down(&mut self) {
+        self.bfd_is_up = false;
         let up = self.connections.iter().filter(|c| !matches!(c.state, State::OpenSent { .. }));
         let ids: Vec<ConnId> = up.map(|connection| connection.id).collect();
         for id in ids {
             self.close(id, Reason::Sent(Notification::new(Cause::BFD_DOWN)));
+        }
+    }
+
+    /// What waited for BFD goes on: our KEEPALIVE, and the session if the peer's has come.
+    pub(super) fn bfd_up(&mut self) {
+        self.bfd_is_up = true;
+        for id in self.connection_ids() {
+            let mut is_up = false;
+            let released = self.with(id, |connection, context| {
+                is_up = connection.release(context);
+                Ok(())
+            });
+            if released.is_ok() && is_up {
+                self.session_up(id);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Peer {
     /// The peer refused optional parameters: the next OPEN has none (RFC 5492 section 3).
     plain: bool,
     refuse_until: Option<Time>,
+    /// BFD was heard of, and not that it lost the peer since.
+    pub(super) bfd_is_up: bool,
 }
 
 impl Peer {
@@ -79,6 +81,7 @@ impl Peer {
             next_serial: 0,
             plain: false,
             refuse_until: None,
+            bfd_is_up: false,
         }
     }
 
@@ -106,6 +109,7 @@ impl Peer {
             }
             PeerEvent::ForwardingPreserved(families) => self.restart.preserved = families,
             PeerEvent::BfdDown => self.bfd_down(),
+            PeerEvent::BfdUp => self.bfd_up(),
             PeerEvent::MaintenanceOn { moment } => self.maintain(moment),
             PeerEvent::MaintenanceOff => {
                 if matches!(self.duty, Duty::Maintenance(_)) {
@@ -178,7 +182,7 @@ impl Peer {
         out.len() - start
     }
 
-    fn with(
+    pub(super) fn with(
         &mut self,
         id: ConnId,
         act: impl FnOnce(&mut Connection, &mut Context<'_>) -> Result<(), Reason>,
@@ -314,13 +318,14 @@ impl Peer {
             }
         }
         losers.into_iter().for_each(|(loser, reason)| self.close(loser, reason));
+        let withheld = self.cfg.bfd_strict.filter(|_| !self.bfd_is_up);
         self.with(id, |connection, context| {
-            connection.accept(negotiated, context);
+            connection.accept(negotiated, withheld, context);
             Ok(())
         })
     }
 
-    fn session_up(&mut self, id: ConnId) {
+    pub(super) fn session_up(&mut self, id: ConnId) {
         if let Dial::Connecting { conn, .. } = std::mem::replace(&mut self.dial, Dial::Off) {
             self.emit_close(conn, Vec::new());
         }

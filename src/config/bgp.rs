@@ -10,7 +10,7 @@ use super::model::{Bgp, Name, Secret};
 use super::probe::words;
 use super::reader::{Item, Table};
 use super::report::Span;
-use super::{Env, values};
+use super::{Env, bfd, values};
 use crate::bgp::family::PerFamily;
 use crate::bgp::wire::capability::Role;
 use crate::bgp::{Families, GracefulRestartConfig, PeerConfig};
@@ -91,10 +91,13 @@ fn read(item: &Item<'_, '_>, index: usize, router_id: RouterId, env: &Env<'_>) -
     timers(&mut table, &mut session);
     capabilities(&mut table, &mut session);
     next_hops(&mut table, &mut session, peer);
-    let password = table.get("password_file", |i| password(&i, env));
+    let password = table.get("password_file", |i| password(&i, PASSWORD_LONGEST, env));
+    let path = (peer.unwrap_or(place), session.local_address, session.multihop.is_some());
+    let guard = table.get("bfd", |i| bfd::of_peer(&i, path, env));
+    session.bfd_strict = guard.as_ref().and_then(|(_, strict)| *strict);
     table.finish();
     let sound = name.is_some() && peer.is_some() && item.report.errors() == before;
-    read.bgp = sound.then_some(Bgp { session, password });
+    read.bgp = sound.then_some(Bgp { session, password, bfd: guard.map(|(config, _)| config) });
     Some(read)
 }
 
@@ -241,7 +244,7 @@ fn next_hops(table: &mut Table<'_, '_>, session: &mut PeerConfig, peer: Option<I
 }
 
 /// The key in the file, without the newline that editors put at its end.
-fn password(item: &Item<'_, '_>, env: &Env<'_>) -> Option<Secret> {
+pub(super) fn password(item: &Item<'_, '_>, longest: usize, env: &Env<'_>) -> Option<Secret> {
     let path = values::near_path(item)?;
     let mut key = match (env.read_secret)(&path) {
         Ok(key) => key,
@@ -260,10 +263,9 @@ fn password(item: &Item<'_, '_>, env: &Env<'_>) -> Option<Secret> {
     if key.contains(&b'\n') {
         return item.fail(format!("`{shown}` has more than one line; it must hold the password alone"));
     }
-    if key.len() > PASSWORD_LONGEST {
-        return item.fail(format!(
-            "the password in `{shown}` is longer than the {PASSWORD_LONGEST} bytes that the kernel takes"
-        ));
+    if key.len() > longest {
+        return item
+            .fail(format!("the password in `{shown}` is longer than the {longest} bytes that can be used"));
     }
     Some(Secret(key))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::model::{Check, Fall, Name, Probe};
 use super::reader::{Item, Table, path_step};
 use super::report::Span;
-use super::{Env, duration, later, probe, values};
+use super::{Env, bfd, duration, later, probe, values};
+use crate::bfd::SessionConfig;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -32,14 +33,14 @@ pub(super) struct ReadCheck {
 
 /// Keys that belong to some types only, with those types, for the words about a key at the wrong one.
 const KEYS_OF_TYPES: &[(&str, &str)] = &[
-    ("host", "ping and tcp"),
+    ("host", "ping, tcp and bfd"),
     ("port", "tcp"),
     ("count", "ping"),
     ("max_loss", "ping"),
     ("max_rtt", "ping"),
     ("size", "ping"),
     ("source", "ping, http and tcp"),
-    ("device", "ping, http, tcp and link"),
+    ("device", "ping, http, tcp, link and bfd"),
     ("fwmark", "ping and tcp"),
     ("url", "http"),
     ("method", "http"),
@@ -54,6 +55,11 @@ const KEYS_OF_TYPES: &[(&str, &str)] = &[
     ("path", "file"),
     ("max_age", "file"),
     ("peer", "bgp"),
+    ("multiplier", "bfd"),
+    ("multihop", "bfd"),
+    ("local_address", "bfd"),
+    ("passive", "bfd"),
+    ("authentication", "bfd"),
 ];
 
 /// Reads all of them.
@@ -86,10 +92,16 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadCheck> {
         // Which keys it may have is not known: its name is all that counts.
         return Some(read);
     };
-    let rhythm = Rhythm::read(&mut table, kind);
     let target = probe::target_key(kind, &table);
     read.target = (target, table.span_of(target));
-    let probe = probe::read(kind, &mut table, rhythm.timeout, env);
+    let (rhythm, probe) = if kind == "bfd" {
+        let session = bfd::check(&mut table, env);
+        (Rhythm::of_session(session.as_ref()), session.map(Probe::Bfd))
+    } else {
+        let rhythm = Rhythm::read(&mut table, kind);
+        let probe = probe::read(kind, &mut table, rhythm.timeout, env);
+        (rhythm, probe)
+    };
     table.finish_with(|key| {
         let (_, types) = KEYS_OF_TYPES.iter().find(|(k, _)| *k == key)?;
         Some(format!("is a key of {types} checks, not of {kind} checks"))
@@ -114,7 +126,8 @@ fn kind(item: &Item<'_, '_>) -> Option<Kind> {
         item.fail::<()>(later::message(text));
         return Some(Kind::Later);
     }
-    let choices = ["ping", "http", "tcp", "exec", "link", "file", "bgp"].map(|name| (name, Kind::Now(name)));
+    let choices =
+        ["ping", "http", "tcp", "exec", "bfd", "link", "bgp", "file"].map(|name| (name, Kind::Now(name)));
     item.one_of(&choices)
 }
 
@@ -130,6 +143,13 @@ impl Rhythm {
     /// A link and a session tell each change at once: nothing is gained by waiting for a second result, unless the file says so.
     fn defaults(kind: &str) -> (u32, u32) {
         if matches!(kind, "link" | "bgp") { (1, 1) } else { (3, 2) }
+    }
+
+    /// A BFD session has its own: the detection time is all of it.
+    fn of_session(session: Option<&SessionConfig>) -> Self {
+        let interval = session.map_or(DEFAULT_INTERVAL, |s| s.interval);
+        let timeout = session.map_or(DEFAULT_TIMEOUT, SessionConfig::detection_time);
+        Rhythm { interval, timeout, fall: Fall::Consecutive(1), rise: 1 }
     }
 
     fn read(table: &mut Table<'_, '_>, kind: &str) -> Self {

@@ -10,6 +10,7 @@ use super::model::{
     Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Secret, Tcp,
     When,
 };
+use crate::bfd::{Hops, Path, SessionConfig};
 use crate::bgp::{Attributes, GracefulRestartConfig, PeerConfig};
 use crate::net::Prefix;
 
@@ -81,9 +82,32 @@ pub(super) fn check(check: &Check) -> Vec<Fact> {
         Probe::Exec(Exec { command, invert }) => vec![words("command", command), fact("invert", invert)],
         Probe::Link(Link { device }) => vec![fact("device", device)],
         Probe::Bgp(BgpSession { peer }) => vec![fact("peer", peer)],
+        Probe::Bfd(session) => bfd(session),
         Probe::File(File { path, max_age }) => {
             vec![fact("path", path.display()), maybe("max_age", max_age.map(show))]
         }
+    });
+    facts
+}
+
+fn bfd(session: &SessionConfig) -> Vec<Fact> {
+    let SessionConfig { path, interval: _, multiplier, passive, auth } = session;
+    let Path { remote, local, device, hops } = path;
+    let hops = match hops {
+        Hops::Single => "no".to_owned(),
+        Hops::Multi { least_ttl } => format!("yes, TTL at least {least_ttl}"),
+    };
+    let mut facts = vec![
+        fact("host", remote),
+        maybe("local_address", *local),
+        maybe("device", device.as_ref()),
+        fact("multihop", hops),
+        fact("multiplier", multiplier),
+        fact("passive", passive),
+    ];
+    facts.push(Fact {
+        secret: true,
+        ..fact("authentication", format!("{:?}", auth.as_ref().map(|a| (a.kind, a.key_id, &a.key))))
     });
     facts
 }
@@ -218,7 +242,7 @@ fn notify(notify: &Notify) -> Vec<Fact> {
 }
 
 pub(super) fn bgp(bgp: &Bgp) -> Vec<Fact> {
-    let Bgp { session, password } = bgp;
+    let Bgp { session, password, bfd: guard } = bgp;
     let PeerConfig {
         name: _,
         peer,
@@ -239,11 +263,12 @@ pub(super) fn bgp(bgp: &Bgp) -> Vec<Fact> {
         next_hop_v4,
         next_hop_v6,
         families,
+        bfd_strict,
     } = session;
     let restart_time = graceful_restart.map(|GracefulRestartConfig { restart_time }| show(restart_time));
     let families: Vec<&str> = families.iter().map(super::probe::family_words).collect();
     let password = password.as_ref().map(|Secret(key)| format!("{key:?}"));
-    vec![
+    let mut facts = vec![
         fact("peer", peer),
         fact("port", port),
         fact("peer_as", peer_as),
@@ -263,7 +288,16 @@ pub(super) fn bgp(bgp: &Bgp) -> Vec<Fact> {
         maybe("next_hop (IPv6)", *next_hop_v6),
         fact("families", list(&families)),
         Fact { secret: true, ..maybe("password", password) },
-    ]
+        maybe("bfd strict", bfd_strict.map(show)),
+    ];
+    let guard = guard.as_ref();
+    facts.push(maybe("bfd interval", guard.map(|s| show(s.interval))));
+    facts.push(maybe("bfd multiplier", guard.map(|s| s.multiplier)));
+    let rest = guard.map(|s| {
+        format!("{:?} {} {:?}", s.path, s.passive, s.auth.as_ref().map(|a| (a.kind, a.key_id, &a.key)))
+    });
+    facts.push(Fact { secret: true, ..maybe("bfd", rest) });
+    facts
 }
 
 /// Everything but the prefixes.

@@ -142,6 +142,7 @@ fn target(check: &Check) -> Option<IpAddr> {
             Some(host) => of_host(host),
             None => Url::parse(&http.url).ok().as_ref().and_then(literal_host),
         },
+        Probe::Bfd(session) => Some(session.path.remote),
         Probe::Exec(_) | Probe::Link(_) | Probe::File(_) | Probe::Bgp(_) => None,
     }
 }

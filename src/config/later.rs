@@ -7,11 +7,10 @@ const KEYS: &[(&str, &[&str])] = &[
     ("node", &["metrics"]),
     ("instance", &["tunnel", "rule", "vrrp", "notify_url"]),
     ("instance.route", &["nexthops", "mode", "when_none"]),
-    ("bgp", &["bfd"]),
 ];
 
 /// Values of a check's `type` that are not supported yet.
-const CHECK_TYPES: &[&str] = &["bfd", "dns"];
+const CHECK_TYPES: &[&str] = &["dns"];
 
 /// True if `key` of a table of this kind comes with a later version.
 pub(super) fn key(kind: &str, key: &str) -> bool {

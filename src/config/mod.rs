@@ -6,6 +6,7 @@
 //! No step stops at an error. [`diff`] tells two configurations apart for a reload.
 
 mod announce;
+mod bfd;
 mod bgp;
 mod check;
 mod diagnostic;
@@ -113,6 +114,8 @@ fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Optio
     root.finish();
     peers::resolve(report, &peers, &checks, &instances, all_peers_read);
     resolve::resolve(report, &checks, &instances, all_read);
+    let whole_checks = checks.iter().filter_map(|c| Some((c, c.check.as_ref()?)));
+    bfd::resolve(report, whole_checks, peers.iter().filter_map(|p| Some((p, p.bgp.as_ref()?))));
     guards::guard(report, &node, &checks, &peers, &instances);
     guards_bgp::guard(report, &node, &peers, &instances);
     let names: Vec<model::Name> = peers.iter().filter_map(|p| p.name.clone()).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use crate::bfd::SessionConfig;
 use crate::bgp::Attributes;
 use crate::bgp::config::PeerConfig;
 use crate::bgp::prefix_set::PrefixSet;
@@ -133,6 +134,8 @@ pub enum Probe {
     File(File),
     /// `type = "bgp"`.
     Bgp(BgpSession),
+    /// `type = "bfd"`.
+    Bfd(SessionConfig),
 }
 
 impl Probe {
@@ -146,6 +149,7 @@ impl Probe {
             Probe::Link(_) => "link",
             Probe::File(_) => "file",
             Probe::Bgp(_) => "bgp",
+            Probe::Bfd(_) => "bfd",
         }
     }
 }
@@ -275,6 +279,8 @@ pub struct Bgp {
     pub session: PeerConfig,
     /// `password_file`: the key of TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
+    /// `bfd`: the session that guards it.
+    pub bfd: Option<SessionConfig>,
 }
 
 /// A key that no log and no status shows.

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::style::{Style, Tone, age, clean, date, until};
 use super::table::Table;
 use crate::announcer::journal::State;
-use crate::status::{BfdStatus, BgpStatus, CheckStatus, InstanceStatus, KernelStatus, NodeStatus, Status};
+use crate::status::{
+    BfdDetail, BfdStatus, BgpStatus, CheckStatus, InstanceStatus, KernelStatus, NodeStatus, Status,
+};
 
 /// With more checks than this, those that are up are counted instead of listed.
 const MANY_CHECKS: usize = 40;
@@ -22,7 +24,7 @@ pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
         kernel(&status.kernel, style),
         checks(&status.checks, now, style),
         bgp(&status.bgp, style),
-        bfd(&status.bfd, style),
+        bfd(&status.bfd, now, style),
     ];
     let filled: Vec<String> = sections.into_iter().filter(|s| !s.is_empty()).collect();
     filled.join("\n")
@@ -177,14 +179,32 @@ fn bgp(peers: &[BgpStatus], style: Style) -> String {
     table.lines(style).concat()
 }
 
-fn bfd(sessions: &[BfdStatus], style: Style) -> String {
+fn bfd(sessions: &[BfdStatus], now: SystemTime, style: Style) -> String {
     if sessions.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&["BFD SESSION", "STATE"]);
+    let mut table = Table::new(&["BFD SESSION", "STATE", "FOR", "TX", "RX", "DETECT", "LATE p99", "LAST"]);
     for s in sessions {
-        let tone = if s.state == "Up" { Tone::Good } else { Tone::Bad };
-        table.row(vec![(Tone::Plain, s.name.clone()), (tone, s.state.clone())]);
+        let is_up = s.state == "Up";
+        let tone = if is_up { Tone::Good } else { Tone::Bad };
+        let of = |pick: fn(&BfdDetail) -> Option<u64>| {
+            (Tone::Plain, s.detail.as_ref().and_then(pick).map(rtt).unwrap_or_else(dash))
+        };
+        let last = match &s.trouble {
+            Some(trouble) => trouble.clone(),
+            None if is_up => String::new(),
+            None => s.reason.clone(),
+        };
+        table.row(vec![
+            (Tone::Plain, s.name.clone()),
+            (tone, s.state.clone()),
+            (Tone::Plain, age(&s.since, now)),
+            of(|d| d.tx_interval_us),
+            of(|d| Some(d.rx_interval_us)),
+            of(|d| Some(d.detection_time_us)),
+            of(|d| Some(d.lateness.p99_us)),
+            (Tone::Plain, last),
+        ]);
     }
     table.lines(style).concat()
 }

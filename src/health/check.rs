@@ -72,9 +72,9 @@ impl Check {
         (!self.is_told()).then(|| self.schedule.next())
     }
 
-    /// True for what needs no probe because news of it come by themselves: a link, a BGP session.
+    /// True for what needs no probe because news of it come by themselves: a link, a BGP or BFD session.
     pub fn is_told(&self) -> bool {
-        matches!(self.config.probe, model::Probe::Link(_) | model::Probe::Bgp(_))
+        matches!(self.config.probe, model::Probe::Link(_) | model::Probe::Bgp(_) | model::Probe::Bfd(_))
     }
 
     /// The due probe has been sent.

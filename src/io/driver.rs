@@ -1,6 +1,6 @@
 //! The one loop: it owns the only clock, feeds the core, and does what the core says.
 //!
-//! In each turn, in this order: effects out; what has arrived from the kernel, probes and scripts, BGP, operators and
+//! In each turn, in this order: effects out; what has arrived from BFD, the kernel, probes and scripts, BGP, operators and
 //! signals, each up to a budget, so that none starves the others; due timers, after everything that could have kept
 //! them from mattering. Every queue is bounded: an edge whose queue is full waits (a probe's task, a peer's reader, the
 //! netlink threads), a follower that does not read is dropped.
@@ -14,6 +14,7 @@ use signal_hook_tokio::Signals;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::bfd::BfdEdge;
 use super::bgp::{BgpEdge, BgpNews};
 use super::control::{Ask, Control, ControlGroup, ControlRequest};
 use super::netlink::{Netlink, shortcoming};
@@ -38,6 +39,8 @@ use crate::time::Time;
 const QUEUE: usize = 4096;
 /// The same of BGP: each may hold a full read of a socket.
 const SESSION_QUEUE: usize = 64;
+/// The same of BFD: changes of state, a few for each session.
+const BFD_QUEUE: usize = 4096;
 /// Events taken from one source before the others get their turn.
 const BUDGET: usize = 256;
 /// The same of BGP, a read of up to 64 KiB each, and of operators, whose questions may be for 100,000 routes.
@@ -77,6 +80,7 @@ pub struct Ending {
 
 /// Where everything arrives.
 struct Inbox {
+    bfd: mpsc::Receiver<Event>,
     kernel: mpsc::Receiver<Event>,
     sessions: mpsc::Receiver<BgpNews>,
     edges: mpsc::Receiver<Event>,
@@ -87,6 +91,7 @@ struct Inbox {
 struct Driver {
     core: Announcer,
     netlink: Netlink,
+    bfd: BfdEdge,
     bgp: BgpEdge,
     probes: Probes,
     scripts: Scripts,
@@ -113,6 +118,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
     let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let (kernel_events, kernel) = mpsc::channel(QUEUE);
+    let (bfd_news, bfd) = mpsc::channel(BFD_QUEUE);
     let (bgp_news, sessions) = mpsc::channel(SESSION_QUEUE);
     let (edge_events, edges) = mpsc::channel(QUEUE);
     let netlink = Netlink::new(kernel_events, config.node.route_protocol).map_err(StartError::Netlink)?;
@@ -120,6 +126,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
     let driver = Driver {
         core: Announcer::new(config, &legacy, clock::now()),
         netlink,
+        bfd: BfdEdge::new(bfd_news),
         bgp: BgpEdge::new(bgp_news),
         probes: Probes::new(edge_events.clone(), inspect),
         scripts: Scripts::new(edge_events, inspect),
@@ -133,7 +140,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         ready: false,
         ending: None,
     };
-    Ok(driver.turn_until_the_end(Inbox { kernel, sessions, edges, signals }).await)
+    Ok(driver.turn_until_the_end(Inbox { bfd, kernel, sessions, edges, signals }).await)
 }
 
 impl Driver {
@@ -161,6 +168,7 @@ impl Driver {
             // 4. Nothing to do: wait for anything.
             let wake = self.core.poll_timeout().map_or(housekeeping, |(at, _)| at.min(housekeeping));
             tokio::select! {
+                Some(event) = inbox.bfd.recv() => self.core.handle_event(event, clock::now()),
                 Some(event) = inbox.kernel.recv() => self.core.handle_event(event, clock::now()),
                 Some(news) = inbox.sessions.recv() => self.heard(news),
                 Some(event) = inbox.edges.recv() => self.core.handle_event(event, clock::now()),
@@ -176,7 +184,7 @@ impl Driver {
     /// was anything.
     fn take_in(&mut self, inbox: &mut Inbox) -> bool {
         let mut heard = 0;
-        for queue in [&mut inbox.kernel, &mut inbox.edges] {
+        for queue in [&mut inbox.bfd, &mut inbox.kernel, &mut inbox.edges] {
             for _ in 0..BUDGET {
                 let Ok(event) = queue.try_recv() else { break };
                 self.core.handle_event(event, clock::now());
@@ -235,6 +243,8 @@ impl Driver {
                 Effect::KillScript(id) => self.scripts.kill(id),
                 Effect::Peers(peers) => self.bgp.set_peers(peers),
                 Effect::Bgp { peer, effect } => self.connection(peer, effect),
+                Effect::BfdSessions(sessions) => self.bfd.set_sessions(sessions),
+                Effect::BfdVerify(id) => self.bfd.verify(id),
                 Effect::Dump(id) => self.netlink.dump(id),
                 Effect::Reply { id, answer } => self.control.reply(id, answer.map(|text| move || text)),
                 Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
@@ -296,8 +306,13 @@ impl Driver {
         let (id, now, wall) = (request.id, clock::now(), clock::wall());
         match request.ask {
             Ask::Status => {
-                let picture = self.core.picture(now, &wall);
-                self.control.reply(id, Ok::<_, String>(move || picture.into_status()));
+                let (picture, board) = (self.core.picture(now, &wall), self.bfd.board());
+                let status = move || {
+                    let mut status = picture.into_status();
+                    board.fill(&mut status);
+                    status
+                };
+                self.control.reply(id, Ok::<_, String>(status));
             }
             Ask::Explain(name) => {
                 let answer = self.core.explain(&name, now, &wall);
@@ -372,6 +387,7 @@ impl Driver {
 
     async fn farewell(mut self) {
         self.bgp.finish(FAREWELL).await;
+        self.bfd.finish();
         if !self.state.flush(FAREWELL) {
             tracing::error!("the state could not be saved in time");
         }

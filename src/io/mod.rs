@@ -1,6 +1,7 @@
 //! The edges: sockets, processes, files. They decide nothing.
 
 pub mod afterwards;
+pub mod bfd;
 pub mod bgp;
 pub mod child;
 pub mod clock;

@@ -241,7 +241,7 @@ pub fn pair() -> (Node, Node) {
 pub fn bgp(peer: &str) -> Bgp {
     let router_id = RouterId("192.0.2.1".parse().unwrap());
     let session = PeerConfig::new("isp-a", peer.parse().unwrap(), Asn(64500), Asn(64501), router_id);
-    Bgp { session, password: None }
+    Bgp { session, password: None, bfd: None }
 }
 
 /// With an MD5 key.

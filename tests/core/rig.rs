@@ -9,6 +9,7 @@ use announcerd::announcer::event::{Command, Event, Forced, PeerId, RequestId, Sc
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
 use announcerd::announcer::{Announcer, Legacy};
+use announcerd::bfd::{SessionConfig, SessionId};
 use announcerd::bgp::{PeerEffect, PeerEvent};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
@@ -130,6 +131,10 @@ pub struct Rig {
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,
     pub logs: Vec<String>,
+    /// Each list of BFD sessions.
+    pub bfd: Vec<Vec<(SessionId, SessionConfig)>>,
+    /// BFD sessions that were to ask their neighbour.
+    pub asked: Vec<SessionId>,
     pub exit: Option<Option<Duration>>,
 }
 
@@ -183,6 +188,8 @@ impl Rig {
             dumps: 0,
             replies: Vec::new(),
             logs: Vec::new(),
+            bfd: Vec::new(),
+            asked: Vec::new(),
             exit: None,
         };
         rig.drain();
@@ -340,6 +347,8 @@ impl Rig {
                     self.far.names = peers.iter().map(|(id, p)| (*id, p.session.name.clone())).collect();
                 }
                 Effect::Bgp { peer, effect } => self.session(peer, effect),
+                Effect::BfdSessions(sessions) => self.bfd.push(sessions),
+                Effect::BfdVerify(id) => self.asked.push(id),
             }
         }
     }

@@ -9,7 +9,7 @@ use announcerd::demo::lab::wire::{self, End};
 use announcerd::demo::lab::{Daemon, Host, Node, wait_for};
 use nix::sys::signal::Signal;
 
-use crate::rig::{LIMIT, PREFIX, PREFIX6, Pair, ctl, hurried, peer_status, program, until};
+use crate::rig::{LIMIT, PREFIX, PREFIX6, Pair, ctl, hurried, peer_status, program, tables, until};
 
 const SERVICE: &str = "198.51.100.10/32";
 const PRIMARY: &str = "203.0.113.11";
@@ -29,6 +29,14 @@ router bgp 65515
 exit
 ";
 
+/// The same with BFD, 300 ms x 3 by default. Its bfdd has to run before the neighbours are named.
+const WITH_BFD: &str = "
+router bgp 65515
+ neighbor 203.0.113.11 bfd
+ neighbor 203.0.113.12 bfd
+exit
+";
+
 /// The machines in one subnet: the gateway (which has a bridge for it), the route server's two, and ours.
 struct Cloud {
     nodes: [Node; 2],
@@ -42,7 +50,7 @@ struct Cloud {
 /// FRR 8's private folders.
 pub const PRIVATE: [&str; 2] = ["/etc/frr", "/var/log"];
 
-/// zebra and bgpd on that host, with that configuration.
+/// zebra, bfdd and bgpd on that host, with that configuration.
 pub fn start_frr(host: &Host, config: &str) -> Vec<Daemon> {
     host.write("/etc/frr/frr.conf", config).unwrap();
     host.write("/etc/frr/vtysh.conf", "service integrated-vtysh-config\n").unwrap();
@@ -54,13 +62,18 @@ pub fn start_frr(host: &Host, config: &str) -> Vec<Daemon> {
         wait_for(name, LIMIT, asked).unwrap();
         daemon
     };
-    let daemons = ["zebra", "bgpd"].iter().map(start).collect();
+    let daemons = ["zebra", "bfdd", "bgpd"].iter().map(start).collect();
     host.run(&["vtysh", "-b"]).unwrap();
     daemons
 }
 
 impl Cloud {
+    /// As the examples have it: with BFD.
     fn start() -> Self {
+        Self::with_bfd(true)
+    }
+
+    fn with_bfd(bfd: bool) -> Self {
         let machines = ["fw-1", "fw-2"].map(|name| Host::new(name, &[]).unwrap());
         let gateway = Host::new("gateway", &[]).unwrap();
         let rs = ["rs-1", "rs-2"].map(|name| Host::new(name, &PRIVATE).unwrap());
@@ -83,7 +96,8 @@ impl Cloud {
         }
         wire::add_address(&gateway, "lan", net(1), 24).unwrap();
         let daemons = rs.iter().zip([4, 5]).flat_map(|(host, last)| {
-            start_frr(host, &ROUTE_SERVER.replace("ADDRESS", &net(last).to_string()))
+            let config = ROUTE_SERVER.replace("ADDRESS", &net(last).to_string());
+            start_frr(host, &format!("{config}{}", if bfd { WITH_BFD } else { "" }))
         });
         let daemons = daemons.collect();
         let service = |host: &Host| {
@@ -96,7 +110,11 @@ impl Cloud {
             include_str!("../../conf/route-server-primary.toml"),
             include_str!("../../conf/route-server-standby.toml"),
         ];
-        let node = |i: usize| Node::start(&machines[i], program(), &hurried(files[i]).to_string()).unwrap();
+        let node = |i: usize| {
+            let mut config = hurried(files[i]);
+            tables(&mut config, "bgp").filter(|_| !bfd).for_each(|peer| drop(peer.remove("bfd")));
+            Node::start(&machines[i], program(), &config.to_string()).unwrap()
+        };
         let nodes = [node(0), node(1)];
         Cloud { nodes, machines, _daemons: daemons, _services: services, rs, _gateway: gateway }
     }
@@ -261,4 +279,40 @@ fn frr_helps_over_a_handover() {
     // It is in charge, too.
     pair.healthy(false);
     until("the withdraw", &node, || !forwards());
+}
+
+/// The primary's machine falls silent: no link goes down, no session is closed. How long until the route server has gone over?
+fn failover(bfd: bool) -> std::time::Duration {
+    let cloud = Cloud::with_bfd(bfd);
+    cloud.wait(2, Some(PRIMARY));
+    if bfd {
+        for machine in &cloud.machines {
+            until("BFD with both", &cloud.nodes[0], || {
+                let status: announcerd::status::Status =
+                    serde_json::from_str(&ctl(machine, &["status", "-j"])).unwrap();
+                status.bfd.iter().filter(|s| s.state == "Up" && s.peers.len() == 1).count() == 2
+            });
+        }
+    }
+    let began = std::time::Instant::now();
+    let rules = "add table inet cut
+        add chain inet cut in { type filter hook input priority 0; policy drop; }
+        add chain inet cut out { type filter hook output priority 0; policy drop; }";
+    cloud.machines[0].write("/run/cut.nft", rules).unwrap();
+    cloud.machines[0].run(&["nft", "-f", "/run/cut.nft"]).unwrap();
+    cloud.wait(1, Some(STANDBY));
+    let took = began.elapsed();
+    if bfd {
+        // RFC 9384: at our end the sessions were closed by BFD, and not by the hold timer.
+        until("Cease/BFD Down", &cloud.nodes[0], || cloud.nodes[0].log().contains("Cease/BFD Down"));
+    }
+    took
+}
+
+/// FRR in the route server's place: failover by the hold timer (9 s) against BFD (300 ms x 3), both measured.
+#[test]
+fn bfd_is_faster_than_the_hold_timer() {
+    let (hold_timer, bfd) = (failover(false), failover(true));
+    println!("failover of FRR as the route server: hold timer 9 s: {hold_timer:?}; BFD 300 ms x 3: {bfd:?}");
+    assert!(bfd < hold_timer, "{bfd:?} and {hold_timer:?}");
 }

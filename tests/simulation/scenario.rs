@@ -135,7 +135,7 @@ pub fn config(rng: &mut Rng) -> Config {
         },
         checks,
         instances: vec![Arc::new(instance)],
-        bgp: vec![Arc::new(Bgp { session: session(), password: None })],
+        bgp: vec![Arc::new(Bgp { session: session(), password: None, bfd: None })],
     }
 }
 

@@ -240,6 +240,8 @@ impl World {
                 Effect::Peers(peers) => self.isp.configured(peers.first().map(|(id, _)| *id)),
                 Effect::Bgp { effect, .. } => self.bgp(effect),
                 Effect::CancelProbe(_) | Effect::Log(_) | Effect::Reply { .. } => {}
+                // No BFD in this world.
+                Effect::BfdSessions(_) | Effect::BfdVerify(_) => {}
                 Effect::Kernel(ops) => self.operate(ops),
                 Effect::Dump(id) => {
                     let takes = self.rng.between(Duration::from_millis(1), Duration::from_millis(50));

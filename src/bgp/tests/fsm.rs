@@ -533,6 +533,38 @@ fn bfd_down_ends_the_session() {
     assert_eq!(rig.event(PeerEvent::BfdDown), []);
 }
 
+/// Strict mode: our KEEPALIVE waits for BFD, so that the peer's session waits as well; with a bound. Later BFD is as ever.
+#[test]
+fn a_strict_session_waits_for_bfd() {
+    let cfg = PeerConfig { bfd_strict: Some(SECOND * 20), ..config() };
+    let mut open = Vec::new();
+    isp_open().put(&mut open);
+    for keepalive_first in [true, false] {
+        let mut rig = Rig::new(cfg.clone());
+        let conn = rig.connect();
+        rig.fetch(conn);
+        rig.send(conn, open.clone());
+        if keepalive_first {
+            rig.send(conn, keepalive());
+        }
+        assert_eq!((rig.fetch(conn), rig.peer.state()), (vec![], PeerState::OpenConfirm));
+        let effects = rig.event(PeerEvent::BfdUp);
+        assert_eq!(effects.contains(&PeerEffect::SessionUp), keepalive_first);
+        assert_eq!(rig.fetch_types(conn)[0], MessageType::Keepalive);
+        if !keepalive_first {
+            assert!(rig.send(conn, keepalive()).contains(&PeerEffect::SessionUp));
+        }
+        assert_eq!(rig.peer.state(), PeerState::Established);
+        assert_eq!(rig.event(PeerEvent::BfdDown)[0], closes(conn, Cause::BFD_DOWN, &[]));
+    }
+    let mut rig = Rig::new(cfg);
+    let conn = rig.connect();
+    rig.fetch(conn);
+    rig.send(conn, open);
+    let effects = rig.pass(SECOND * 21);
+    assert_eq!(effects[0].1, closes(conn, Cause::BFD_DOWN, &[]));
+}
+
 /// RFC 4724 section 3: R until the first End-of-RIB, F as the core says.
 #[test]
 fn restart_bits() {

@@ -133,7 +133,7 @@ fn name_of(probe: &Probe) -> Option<String> {
             Some(host) => host,
             None => return http::name_in(&http.url),
         },
-        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::File(_) => return None,
+        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::Bfd(_) | Probe::File(_) => return None,
     };
     match host {
         Host::Name(name) => Some(name.clone()),
@@ -149,7 +149,9 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
         Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, check.timeout, own)).await,
         Probe::Exec(exec) => Box::pin(exec::probe(kit, &check.name, exec)).await,
         Probe::File(file) => Box::pin(file::probe(kit, &check.name, file)).await,
-        Probe::Link(_) | Probe::Bgp(_) => Err(Fault::Ours("the core knows of it without a probe".to_owned())),
+        Probe::Link(_) | Probe::Bgp(_) | Probe::Bfd(_) => {
+            Err(Fault::Ours("the core knows of it without a probe".to_owned()))
+        }
     };
     match result {
         Ok(rtt) => Outcome::Success { rtt },
@@ -165,7 +167,9 @@ async fn silence(kit: &Kit, probe: &Probe, to: IpAddr, why: String) -> Outcome {
         Probe::Ping(ping) => &ping.origin,
         Probe::Tcp(tcp) => &tcp.origin,
         Probe::Http(http) => &http.origin,
-        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::File(_) => return Outcome::Failure(why),
+        Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::Bfd(_) | Probe::File(_) => {
+            return Outcome::Failure(why);
+        }
     };
     match kit.egress.trouble(to, origin).await {
         Some(trouble) => Outcome::Blind(format!("{trouble} ({why})")),

@@ -1,0 +1,137 @@
+//! Authentication (RFC 5880 section 6.7).
+
+use std::time::Duration;
+
+use super::{THEM, US, config};
+use crate::bfd::auth::{Sequence, len, sign, verify};
+use crate::bfd::random::Random;
+use crate::bfd::wire::{Discard, Packet, State};
+use crate::bfd::{AuthType, Authentication, Session, SessionConfig};
+use crate::time::Time;
+
+const KINDS: [AuthType; 5] =
+    [AuthType::Simple, AuthType::Md5, AuthType::MeticulousMd5, AuthType::Sha1, AuthType::MeticulousSha1];
+
+fn auth(kind: AuthType, key_id: u8, key: &str) -> Authentication {
+    Authentication { kind, key_id, key: key.as_bytes().to_vec() }
+}
+
+fn packet() -> Packet {
+    let bytes = [0x20, 0x40, 3, 24, 0, 0, 0, 7, 0, 0, 0, 0, 0, 15, 66, 64, 0, 4, 147, 224, 0, 0, 0, 0];
+    Packet::parse(&bytes).unwrap().packet
+}
+
+fn signed(auth: &Authentication, sequence: &mut Sequence) -> Vec<u8> {
+    let mut out = Vec::new();
+    packet().put(len(auth), &mut out);
+    sign(auth, sequence, false, 0, &mut out);
+    out
+}
+
+#[test]
+fn each_type_takes_its_own_and_nothing_else() {
+    for kind in KINDS {
+        let ours = auth(kind, 1, "secret");
+        let octets = signed(&ours, &mut Sequence::new(u32::MAX));
+        let judge = |by: &Authentication, octets: &[u8]| {
+            verify(by, &mut Sequence::new(0), &Packet::parse(octets).unwrap())
+        };
+        assert_eq!(judge(&ours, &octets), Ok(()), "{kind:?}");
+        assert_eq!(judge(&auth(kind, 2, "secret"), &octets), Err(Discard::Auth), "another key: {kind:?}");
+        assert_eq!(
+            judge(&auth(kind, 1, "Secret"), &octets),
+            Err(Discard::Auth),
+            "another password: {kind:?}"
+        );
+        for other in KINDS.into_iter().filter(|other| *other != kind) {
+            assert_eq!(
+                judge(&auth(other, 1, "secret"), &octets),
+                Err(Discard::Auth),
+                "{kind:?} as {other:?}"
+            );
+        }
+        if kind != AuthType::Simple {
+            // A digest covers everything: here the Desired Min TX Interval.
+            let mut changed = octets.clone();
+            changed[13] ^= 1;
+            assert_eq!(judge(&ours, &changed), Err(Discard::Auth), "{kind:?}");
+        }
+    }
+}
+
+/// RFC 5880 section 6.7.3: the window, its end, its wrap around 2^32, and who may move it.
+#[test]
+fn sequence_numbers_that_were_seen_or_are_too_new_are_refused() {
+    for (kind, again) in [(AuthType::Sha1, Ok(())), (AuthType::MeticulousSha1, Err(Discard::Sequence))] {
+        let ours = auth(kind, 1, "secret");
+        let octets = |number: u32| {
+            let mut at = Sequence::new(if kind.is_meticulous() { number.wrapping_sub(1) } else { number });
+            signed(&ours, &mut at)
+        };
+        let mut window = Sequence::new(0);
+        let mut judge = |by: &Authentication, number: u32| {
+            verify(by, &mut window, &Packet::parse(&octets(number)).unwrap())
+        };
+        assert_eq!(judge(&ours, u32::MAX), Ok(()));
+        assert_eq!(judge(&ours, u32::MAX), again);
+        assert_eq!(judge(&ours, u32::MAX - 1), Err(Discard::Sequence), "an old one");
+        assert_eq!(judge(&ours, 9), Err(Discard::Sequence), "more than 3 * Detect Mult ahead");
+        assert_eq!(judge(&auth(kind, 1, "wrong"), 8), Err(Discard::Auth));
+        assert_eq!(judge(&ours, 8), Ok(()), "3 * Detect Mult ahead, and the forged one moved nothing");
+        assert_eq!(judge(&ours, 7), Err(Discard::Sequence));
+    }
+}
+
+/// RFC 1321 and RFC 3174 by hand: the key stands, padded, where the digest goes.
+#[test]
+fn digests_are_those_of_other_implementations() {
+    let ours = auth(AuthType::Md5, 5, "k");
+    let octets = signed(&ours, &mut Sequence::new(9));
+    let mut covered = octets[..32].to_vec();
+    covered.extend_from_slice(b"k\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    use md5::Digest;
+    assert_eq!(octets[24..32], [2, 24, 5, 0, 0, 0, 0, 9]);
+    assert_eq!(octets[32..], md5::Md5::digest(&covered)[..]);
+}
+
+/// RFC 5880 section 6.8.1: after twice the detection time without packets any sequence number is good.
+#[test]
+fn a_neighbour_that_restarts_is_taken_after_a_while() {
+    let ours = auth(AuthType::MeticulousSha1, 1, "secret");
+    let config = SessionConfig { auth: Some(ours.clone()), ..config(THEM, 300, 3) };
+    let mut session = Session::new(config, 1, Random::new(1), Time::ZERO);
+    let mut take = |number: u32, ms: u64| {
+        let octets = signed(&ours, &mut Sequence::new(number));
+        let at = Time::ZERO + Duration::from_millis(ms);
+        session.receive(&Packet::parse(&octets).unwrap(), at, at)
+    };
+    assert_eq!(take(100, 0), Ok(()));
+    assert_eq!(take(50, 1000), Err(Discard::Sequence));
+    assert_eq!(take(50, 5999), Err(Discard::Sequence));
+    assert_eq!(take(50, 6000), Ok(()), "twice 3 x 1 s");
+}
+
+#[test]
+fn with_and_without_do_not_agree() {
+    let _ = US;
+    let plain = {
+        let mut out = Vec::new();
+        packet().put(0, &mut out);
+        out
+    };
+    let ours = auth(AuthType::Simple, 1, "secret");
+    let secret = signed(&ours, &mut Sequence::new(0));
+    let mut open = Session::new(config(THEM, 300, 3), 1, Random::new(1), Time::ZERO);
+    let mut closed = Session::new(
+        SessionConfig { auth: Some(ours), ..config(THEM, 300, 3) },
+        2,
+        Random::new(1),
+        Time::ZERO,
+    );
+    let judge =
+        |s: &mut Session, octets: &[u8]| s.receive(&Packet::parse(octets).unwrap(), Time::ZERO, Time::ZERO);
+    assert_eq!(judge(&mut open, &secret), Err(Discard::UnexpectedAuth));
+    assert_eq!(judge(&mut closed, &plain), Err(Discard::MissingAuth));
+    assert_eq!((open.state(), closed.state()), (State::Down, State::Down));
+    assert_eq!(closed.status().counters.discarded, 1);
+}

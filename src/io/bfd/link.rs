@@ -1,0 +1,103 @@
+//! A session's own socket, for sending.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::bfd::Path;
+
+/// RFC 5881 section 4: "The source port MUST be in the range 49152 through 65535", and should be the session's own.
+const PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+/// CS6, as routing protocols have it.
+const TRAFFIC_CLASS: u32 = 0xc0;
+
+/// A socket towards one neighbour, and where its packets have to come from.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: Socket,
+    /// The index of the configured device.
+    pub interface: Option<u32>,
+}
+
+impl Link {
+    /// Opens it. `first` is the port that is tried first.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong, in words.
+    pub fn open(path: &Path, first: u16) -> Result<Self, String> {
+        let interface = path.device.as_deref().map(index_of).transpose()?;
+        let at = |what: &str| {
+            let what = what.to_owned();
+            move |e: io::Error| format!("{what}: {e}")
+        };
+        let domain = if path.remote.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket =
+            Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(at("socket"))?;
+        if let Some(device) = &path.device {
+            socket.bind_device(Some(device.as_bytes())).map_err(at(device))?;
+        }
+        // RFC 5881 section 5: TTL 255. RFC 5883 leaves it open; who checks, checks for nearly that.
+        if path.remote.is_ipv4() {
+            socket.set_ttl_v4(255).map_err(at("TTL"))?;
+            socket.set_tos_v4(TRAFFIC_CLASS).map_err(at("TOS"))?;
+        } else {
+            socket.set_only_v6(true).map_err(at("IPV6_V6ONLY"))?;
+            socket.set_unicast_hops_v6(255).map_err(at("hop limit"))?;
+            socket.set_tclass_v6(TRAFFIC_CLASS).map_err(at("traffic class"))?;
+        }
+        bind(&socket, path, interface, first)?;
+        let to = address(path.remote, path.hops.port(), interface);
+        socket.connect(&to.into()).map_err(|e| format!("no way to {}: {e}", path.remote))?;
+        Ok(Link { socket, interface })
+    }
+
+    /// Sends one packet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's. That nobody listens at the other end is none.
+    pub fn send(&self, octets: &[u8]) -> io::Result<()> {
+        for _ in 0..2 {
+            match self.socket.send(octets) {
+                // The answer to an earlier packet: this one has not been sent yet.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                result => return result.map(|_| ()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn index_of(device: &str) -> Result<u32, String> {
+    nix::net::if_::if_nametoindex(device).map_err(|_| format!("there is no device {device}"))
+}
+
+fn address(ip: IpAddr, port: u16, interface: Option<u32>) -> SocketAddr {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(ip, port, 0, interface.unwrap_or(0)))
+        }
+        ip => SocketAddr::new(ip, port),
+    }
+}
+
+fn bind(socket: &Socket, path: &Path, interface: Option<u32>, first: u16) -> Result<(), String> {
+    let any = match path.remote {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let local = path.local.unwrap_or(any);
+    let count = PORTS.end() - PORTS.start() + 1;
+    let mut last = None;
+    for n in 0..count {
+        let port = PORTS.start() + (first.wrapping_add(n)) % count;
+        match socket.bind(&address(local, port, interface).into()) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => last = Some(e),
+            Err(e) => return Err(format!("{local} cannot be used: {e}")),
+        }
+    }
+    Err(format!("no source port is free: {}", last.map_or(String::new(), |e| e.to_string())))
+}

@@ -1,0 +1,404 @@
+//! The thread's loop. In each turn, in this order: what the driver wants; every packet that is in the sockets; due timers
+//! (so that no silence is judged before everything was heard); packets out; news out; sleep until the next timer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::link::Link;
+use super::port::{Arrival, Kind, Port};
+use super::{Shared, lock, priority};
+use crate::announcer::Event;
+use crate::bfd::wire::MAX_LEN;
+use crate::bfd::{Datagram, News, SessionConfig, SessionId, Speaker};
+use crate::io::clock;
+use crate::time::Time;
+
+/// Before what could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Before news that found no room are offered again.
+const OFFER: Duration = Duration::from_millis(5);
+/// How old the board may get.
+const BOARD: Duration = Duration::from_millis(500);
+/// Packets taken from one socket in a turn: more than it can hold, so that only a flood is cut short.
+const BUDGET: usize = 20_000;
+/// What no wake-up of ours should be late by.
+const LATE: Duration = Duration::from_millis(5);
+
+/// Starts the thread; the stream wakes it.
+pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(JoinHandle<()>, UnixStream)> {
+    let (bell, ear) = UnixStream::pair()?;
+    bell.set_nonblocking(true)?;
+    ear.set_nonblocking(true)?;
+    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+    let run = move || {
+        priority::raise();
+        let now = clock::now();
+        let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
+        let worker = Worker {
+            shared,
+            events,
+            ear,
+            timer,
+            speaker: Speaker::new(seed),
+            configs: BTreeMap::new(),
+            links: BTreeMap::new(),
+            ports: Vec::new(),
+            closed: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            unheard: VecDeque::new(),
+            retry_at: None,
+            drained: now,
+            board_at: now,
+            wake: None,
+            called: true,
+            rung: true,
+            batch: 1,
+        };
+        worker.run();
+    };
+    Ok((std::thread::Builder::new().name("bfd".to_owned()).spawn(run)?, bell))
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    ear: UnixStream,
+    timer: TimerFd,
+    speaker: Speaker,
+    /// As the driver wants them.
+    configs: BTreeMap<SessionId, SessionConfig>,
+    links: BTreeMap<SessionId, Link>,
+    ports: Vec<Port>,
+    /// Ports that could not be opened, and why.
+    closed: BTreeMap<Kind, String>,
+    /// What each session was last told of its sockets.
+    troubles: BTreeMap<SessionId, String>,
+    /// News that found no room.
+    unheard: VecDeque<(SessionId, News)>,
+    retry_at: Option<Time>,
+    /// When all sockets were last found empty: what is in them now came later.
+    drained: Time,
+    board_at: Time,
+    /// When we meant to wake: the timer is set to it.
+    wake: Option<Time>,
+    /// The driver wants something.
+    called: bool,
+    /// Packets may be in the sockets.
+    rung: bool,
+    /// Packets taken from a socket before another turn; it follows what comes.
+    batch: usize,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let now = clock::now();
+            let away = self.wake.map_or(Duration::ZERO, |at| now.since(at));
+            let why = || format!("announcerd did not run for {:.1} ms", away.as_secs_f64() * 1e3);
+            if away > LATE {
+                // Before anything is heard: what the neighbours say now may be about our absence.
+                self.speaker.forgive(away, &why(), now);
+            }
+            let stops = std::mem::take(&mut self.called) && self.take_mail(now);
+            if self.rung {
+                self.hear(self.batch);
+            }
+            let mut now = clock::now();
+            if away > LATE || self.speaker.judges_at(now) {
+                self.hear(BUDGET);
+                now = clock::now();
+            }
+            if away > LATE {
+                self.speaker.forgive(away, &why(), now);
+            }
+            self.speaker.handle_timeout(now);
+            self.retry(now);
+            self.speak(now);
+            if stops || !self.tell() {
+                return;
+            }
+            self.show(now, false);
+            if let Err(e) = self.sleep() {
+                tracing::error!("BFD: waiting failed: {e}");
+                std::thread::sleep(OFFER);
+            }
+        }
+    }
+
+    /// Returns true if this is the last turn.
+    fn take_mail(&mut self, now: Time) -> bool {
+        let mail = std::mem::take(&mut *lock(&self.shared.mail));
+        if let Some(sessions) = mail.sessions {
+            self.set_sessions(sessions, now);
+        }
+        for id in mail.verify {
+            self.speaker.verify(id, now);
+        }
+        if mail.stop {
+            let ids: Vec<SessionId> = self.configs.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.speaker.leave(id, now));
+        }
+        mail.stop
+    }
+
+    fn set_sessions(&mut self, sessions: Vec<(SessionId, SessionConfig)>, now: Time) {
+        let wanted: BTreeMap<SessionId, SessionConfig> = sessions.into_iter().collect();
+        let before = std::mem::replace(&mut self.configs, wanted.clone());
+        for id in before.keys().filter(|id| !wanted.contains_key(id)) {
+            self.speaker.leave(*id, now);
+            self.troubles.remove(id);
+        }
+        for (id, config) in wanted {
+            match before.get(&id) {
+                Some(old) if *old == config => {}
+                Some(_) => self.speaker.reconfigure(id, config, now),
+                None => {
+                    // One that is leaving on the same path would speak for a session that is no more.
+                    self.speaker.start(id, config, now);
+                }
+            }
+        }
+        let speaker = &self.speaker;
+        self.links.retain(|id, _| speaker.session(*id).is_some());
+        self.open(now);
+        self.show(now, true);
+    }
+
+    /// Opens what is not open, and tells what cannot be.
+    fn open(&mut self, now: Time) {
+        let paths = self.configs.values().map(|c| &c.path);
+        let mut kinds: Vec<Kind> =
+            paths.map(|p| Kind { v6: p.remote.is_ipv6(), multihop: p.hops.is_multi() }).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.closed.clear();
+        for kind in &kinds {
+            if self.ports.iter().any(|p| p.kind() == *kind) {
+                continue;
+            }
+            match Port::open(*kind) {
+                Ok(port) => self.ports.push(port),
+                Err(why) => {
+                    self.closed.insert(*kind, why);
+                }
+            }
+        }
+        let leaving = self.links.keys().any(|id| !self.configs.contains_key(id));
+        self.ports.retain(|p| leaving || kinds.contains(&p.kind()));
+        let mut missing = false;
+        for (id, config) in self.configs.clone() {
+            let kind = Kind { v6: config.path.remote.is_ipv6(), multihop: config.path.hops.is_multi() };
+            let mut trouble = self.closed.get(&kind).cloned();
+            if !self.links.contains_key(&id) {
+                match Link::open(&config.path, first_port(id)) {
+                    Ok(link) => {
+                        self.speaker.set_interface(id, link.interface);
+                        self.links.insert(id, link);
+                    }
+                    Err(why) => trouble = Some(why),
+                }
+            }
+            missing |= trouble.is_some();
+            self.note_trouble(id, trouble, now);
+        }
+        self.retry_at = missing.then(|| now + RETRY);
+    }
+
+    fn retry(&mut self, now: Time) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.open(now);
+        }
+    }
+
+    fn note_trouble(&mut self, id: SessionId, trouble: Option<String>, now: Time) {
+        if let Some(why) = &trouble {
+            self.speaker.excuse(id, why, now);
+        }
+        if self.troubles.get(&id) != trouble.as_ref() {
+            match &trouble {
+                Some(why) => self.troubles.insert(id, why.clone()),
+                None => self.troubles.remove(&id),
+            };
+            self.unheard.push_back((id, News::Trouble(trouble)));
+        }
+    }
+
+    /// What is in the sockets, at most so many packets of each.
+    fn hear(&mut self, budget: usize) {
+        let (mut dropped, mut empty, mut most) = (false, true, 0);
+        for port in &mut self.ports {
+            let mut buffer = [0_u8; MAX_LEN + 1];
+            let mut count = 0;
+            while count < budget {
+                match port.receive(&mut buffer) {
+                    Ok(None) => break,
+                    Ok(Some(arrival)) => {
+                        count += 1;
+                        dropped |= arrival.dropped;
+                        let payload = buffer.get(..arrival.len).unwrap_or(&[]);
+                        take(&mut self.speaker, &arrival, payload, port.kind(), self.drained);
+                    }
+                    Err(_) => count += 1,
+                }
+            }
+            empty &= count < budget;
+            most = most.max(count);
+        }
+        let now = clock::now();
+        if empty {
+            self.drained = now;
+        }
+        // A packet at a time costs no second look at an empty socket; a crowd is taken as one.
+        self.batch = if empty { most.max(1) } else { budget.saturating_mul(2).min(BUDGET) };
+        if dropped {
+            // What there was no room for would have been heard.
+            self.speaker.forgive(Duration::MAX, "the kernel had no room for packets that came", now);
+        }
+    }
+
+    fn speak(&mut self, now: Time) {
+        let mut octets = Vec::with_capacity(MAX_LEN);
+        while let Some(id) = self.speaker.poll_transmit(now, &mut octets) {
+            if let Some(link) = self.links.get(&id) {
+                let sent = link.send(&octets);
+                self.sent(id, sent, now);
+            }
+            octets.clear();
+        }
+    }
+
+    fn sent(&mut self, id: SessionId, result: io::Result<()>, now: Time) {
+        match result {
+            Ok(()) => {}
+            // No room in the queue: lost like any packet.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => {}
+            Err(e) => {
+                // A new socket finds the new way, if there is one.
+                self.links.remove(&id);
+                if self.configs.contains_key(&id) {
+                    self.note_trouble(id, Some(format!("cannot send: {e}")), now);
+                    self.retry_at.get_or_insert(now + RETRY);
+                }
+            }
+        }
+    }
+
+    /// News to the core; false if there is no core any more.
+    fn tell(&mut self) -> bool {
+        while let Some(news) = self.speaker.poll_news() {
+            self.unheard.push_back(news);
+        }
+        let configs = &self.configs;
+        self.unheard.retain(|(id, _)| configs.contains_key(id));
+        while let Some((id, news)) = self.unheard.pop_front() {
+            match self.events.try_send(Event::Bfd { id, news }) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Event::Bfd { id, news })) => {
+                    self.unheard.push_front((id, news));
+                    self.condense();
+                    return true;
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Of each kind of news only the newest of a session is kept; a Down between two Ups is not lost: it is in the counters.
+    fn condense(&mut self) {
+        if self.unheard.len() <= 4 * self.configs.len() {
+            return;
+        }
+        let mut newest: BTreeMap<(SessionId, u8), News> = BTreeMap::new();
+        for (id, news) in self.unheard.drain(..) {
+            let kind = match news {
+                News::Changed(_) => 0,
+                News::Verified { .. } => 1,
+                News::Trouble(_) => 2,
+            };
+            newest.insert((id, kind), news);
+        }
+        self.unheard = newest.into_iter().map(|((id, _), news)| (id, news)).collect();
+    }
+
+    /// Never waits: who reads the board has an ordinary thread's priority.
+    fn show(&mut self, now: Time, at_once: bool) {
+        if now.since(self.board_at) < BOARD && !at_once {
+            return;
+        }
+        if let Ok(mut board) = self.shared.board.try_lock() {
+            *board = self.speaker.status().collect();
+            self.board_at = now;
+        }
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
+        let offer = (!self.unheard.is_empty()).then(|| clock::now() + OFFER);
+        let due = [self.speaker.poll_timeout(), self.retry_at, offer].into_iter().flatten().min();
+        let now = clock::now();
+        let due = due.map(|at| at.max(now));
+        match due {
+            // It is set already, and has not gone off.
+            Some(at) if self.wake == due && at > now => {}
+            Some(at) => {
+                // Zero would disarm it.
+                let at = Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0).max(1));
+                self.timer.set(
+                    Expiration::OneShot(TimeSpec::from_duration(at)),
+                    TimerSetTimeFlags::TFD_TIMER_ABSTIME,
+                )?;
+            }
+            None => self.timer.unset()?,
+        }
+        self.wake = due;
+        let mut fds = vec![
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.ports.iter().map(|p| PollFd::new(p.fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        self.called |= fds.get(1).is_some_and(is_ready);
+        self.rung = fds.iter().skip(2).any(is_ready);
+        let mut rung = [0; 64];
+        while self.called && self.ear.read(&mut rung).is_ok_and(|n| n == rung.len()) {}
+        Ok(())
+    }
+}
+
+/// Hands a packet to its session, with the time at which the kernel had it: not before the sockets were last empty, and not
+/// in the future.
+fn take(speaker: &mut Speaker, arrival: &Arrival, payload: &[u8], kind: Kind, drained: Time) {
+    let now = clock::now();
+    let at = arrival.age.map_or(now, |age| now - age).max(drained).min(now);
+    let datagram = Datagram {
+        source: arrival.source,
+        destination: arrival.destination,
+        interface: arrival.interface,
+        ttl: arrival.ttl,
+        multihop: kind.multihop,
+        payload,
+        at,
+    };
+    // Discards are counted where they happen.
+    let _ = speaker.receive(&datagram, now);
+}
+
+/// Sessions begin their search for a free port at different places.
+fn first_port(id: SessionId) -> u16 {
+    (std::process::id().wrapping_mul(31).wrapping_add(id.0.wrapping_mul(7)) & 0x3fff) as u16
+}

@@ -1,0 +1,89 @@
+//! BFD beside a BGP session, with BIRD.
+
+use announcerd::demo::lab::{Bird, Node};
+
+use crate::rig::{Pair, bfd, program, until};
+
+fn bird(with_bfd: bool) -> String {
+    let (protocol, guard) = match with_bfd {
+        true => (
+            "protocol bfd b { interface \"*\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }; }",
+            "bfd on;",
+        ),
+        false => ("", ""),
+    };
+    format!(
+        "log stderr all;
+        router id 203.0.113.1;
+        protocol device {{}}
+        {protocol}
+        protocol bgp announcerd {{
+            local 203.0.113.1 as 64500;
+            neighbor 203.0.113.2 as 64501;
+            connect delay time 1;
+            connect retry time 1;
+            error wait time 1, 2;
+            {guard}
+            ipv4 {{ import all; export none; }};
+        }}"
+    )
+}
+
+fn node(pair: &Pair, guard: &str) -> Node {
+    let config = format!(
+        r#"
+        [node]
+        router_id = "203.0.113.2"
+        [[bgp]]
+        name = "peer"
+        peer = "203.0.113.1"
+        peer_as = 64500
+        local_as = 64501
+        hold_time = "90s"
+        connect_retry = "1s"
+        families = ["ipv4"]
+        bfd = {guard}
+        [[instance]]
+        name = "service"
+        [[instance.announce]]
+        prefixes = ["198.51.100.0/24"]
+        master = {{ med = 0 }}
+        "#
+    );
+    Node::start(&pair.us, program(), &config).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn session(node: &Node) -> String {
+    node.status().unwrap().bgp.first().map(|b| b.state.clone()).unwrap_or_default()
+}
+
+/// RFC 9384: Cease, subcode 10, at once; the hold timer of 90 s is not awaited. FIELD 20: half-open TCP goes unseen.
+#[test]
+fn bfd_down_closes_the_session() {
+    let pair = Pair::new();
+    let bird = Bird::start(&pair.them, &bird(true)).unwrap();
+    let node = node(&pair, "{ interval = \"100ms\", multiplier = 3 }");
+    until("both", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
+    assert_eq!(bfd(&node).peers, ["peer"]);
+    // BFD alone is silent: it is BFD that closes the session.
+    pair.silence();
+    until("Cease / BFD Down", &node, || node.log().contains("closed by us: Cease/BFD Down"));
+    pair.unsilence();
+    until("both again", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
+    assert!(bird.established("announcerd"));
+}
+
+/// Strict: no session before BFD is Up; then it is there.
+#[test]
+fn a_strict_session_waits() {
+    let pair = Pair::new();
+    let first = Bird::start(&pair.them, &bird(false)).unwrap();
+    let node = node(&pair, "{ interval = \"100ms\", strict = true, hold_time = \"4s\" }");
+    until("OpenConfirm", &node, || session(&node) == "OpenConfirm");
+    until("the end of the wait", &node, || node.log().contains("Cease/BFD Down"));
+    assert!(!node.log().contains("BGP session established") && !first.established("announcerd"));
+    drop(first);
+    let bird = Bird::start(&pair.them, &bird(true)).unwrap();
+    until("both", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
+    until("BIRD to have the route", &node, || bird.route("198.51.100.0/24", "announcerd").is_some());
+}

@@ -1,0 +1,149 @@
+//! BIRD 2.
+
+use announcerd::demo::lab::Bird;
+use nix::sys::signal::Signal;
+
+use crate::rig::{LIMIT, Pair, THEM, US, bfd, check, detail, until, until_agreed, until_up};
+
+/// A BIRD whose BFD has these lines for its interface, and this neighbour.
+pub fn config(interface: &str, neighbour: &str) -> String {
+    format!(
+        "log stderr all;
+        router id 203.0.113.1;
+        protocol device {{}}
+        protocol bfd b {{
+            interface \"*\" {{ {interface} }};
+            multihop {{ {interface} }};
+            neighbor {neighbour};
+        }}"
+    )
+}
+
+/// Its line of `show bfd sessions`: address, interface, state, since, interval, timeout.
+fn session(bird: &Bird) -> Vec<String> {
+    let answer = bird.ask("show bfd sessions").unwrap();
+    let line = answer.lines().find(|l| l.contains(':') && l.contains('.') && !l.starts_with("b:"));
+    line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+pub fn is_up(bird: &Bird) -> bool {
+    session(bird).get(2).is_some_and(|state| state == "Up")
+}
+
+const ON_LINK: &str = "203.0.113.2 dev \"customer\" local 203.0.113.1";
+
+/// Up each way; intervals change on either side by a Poll Sequence, and nothing goes down for it (FIELD 22: Final bits
+/// that are missing, replies that wait for the transmitter); we leave by AdminDown.
+#[test]
+fn up_polls_and_admin_down() {
+    let pair = Pair::new();
+    let slow = "min rx interval 200 ms; min tx interval 200 ms; multiplier 4;";
+    let bird = Bird::start(&pair.them, &config(slow, ON_LINK)).unwrap();
+    let host = format!("host = \"{THEM}\"\nlocal_address = \"{US}\"\n");
+    let mut node = pair.node(&format!("{host}interval = \"100ms\"\nmultiplier = 5"));
+    until_up(&node);
+    until("BIRD to be up", &node, || is_up(&bird));
+    until_agreed(&node, 200_000, 200_000);
+    let d = detail(&node);
+    assert_eq!((d.multiplier, d.remote_multiplier, d.detection_time_us), (5, 4, 800_000), "{d:?}");
+    let since = session(&bird)[3].clone();
+
+    pair.reload(&format!("{host}interval = \"500ms\"\nmultiplier = 5"));
+    until_agreed(&node, 500_000, 500_000);
+    until("BIRD's interval", &node, || session(&bird).get(4).is_some_and(|i| i == "0.500"));
+    pair.reload(&format!("{host}interval = \"50ms\"\nmultiplier = 6"));
+    until_agreed(&node, 200_000, 200_000);
+
+    let fast = config("min rx interval 50 ms; min tx interval 50 ms; multiplier 4;", ON_LINK);
+    pair.them.write("/run/bird/bird.conf", fast).unwrap();
+    bird.ask("configure").unwrap();
+    until_agreed(&node, 50_000, 50_000);
+    until("BIRD's timeout", &node, || session(&bird).get(5).is_some_and(|t| t == "0.300"));
+    assert_eq!(detail(&node).down, 0, "{:?}", bfd(&node));
+    assert_eq!(session(&bird)[3], since, "BIRD's session never went down");
+
+    node.daemon().signal(Signal::SIGTERM).unwrap();
+    assert!(node.daemon().wait(LIMIT).unwrap().success());
+    until("BIRD to hear of it", &node, || !is_up(&bird));
+}
+
+/// BIRD dies and comes back: down by silence, up again.
+#[test]
+fn a_neighbour_that_dies_and_returns() {
+    let pair = Pair::new();
+    let lines = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;";
+    let mut bird = Bird::start(&pair.them, &config(lines, ON_LINK)).unwrap();
+    let node = pair.node(&format!("host = \"{THEM}\"\ninterval = \"100ms\""));
+    until_up(&node);
+    bird.daemon().kill();
+    until("down", &node, || check(&node).verdict == "down");
+    let row = bfd(&node);
+    assert_eq!(row.diagnostic, "Control Detection Time Expired", "{row:?}");
+    assert_eq!(row.checks, ["neighbour"]);
+    drop(bird);
+    let _bird = Bird::start(&pair.them, &config(lines, ON_LINK)).unwrap();
+    until_up(&node);
+}
+
+/// IPv6, from and to global addresses.
+#[test]
+fn ipv6() {
+    let pair = Pair::new();
+    let lines = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;";
+    let neighbour = "2001:db8::2 dev \"customer\" local 2001:db8::1";
+    let bird = Bird::start(&pair.them, &config(lines, neighbour)).unwrap();
+    let node = pair.node("host = \"2001:db8::1\"\ninterval = \"100ms\"");
+    until_up(&node);
+    until("BIRD to be up", &node, || {
+        bird.ask("show bfd sessions").unwrap().lines().any(|l| l.contains("2001:db8::2") && l.contains("Up"))
+    });
+    until_agreed(&node, 100_000, 100_000);
+}
+
+/// FIELD 22: multihop on its own port; over a router, where the single-hop kind must not come up (RFC 5881 section 5).
+#[test]
+fn multihop() {
+    let pair = Pair::routed();
+    let lines = "min rx interval 300 ms; min tx interval 300 ms; multiplier 3;";
+    let neighbour = "203.0.113.2 local 198.18.0.1 multihop";
+    let bird = Bird::start(&pair.them, &config(lines, neighbour)).unwrap();
+    let node = pair.node("host = \"198.18.0.1\"\nlocal_address = \"203.0.113.2\"\nmultihop = true");
+    until_up(&node);
+    until("BIRD to be up", &node, || is_up(&bird));
+    // FIELD 21: the default over several hops is slower, and has a larger multiplier.
+    until_agreed(&node, 1_000_000, 1_000_000);
+    assert_eq!(detail(&node).multiplier, 5);
+
+    pair.reload("host = \"198.18.0.1\"");
+    until("no session without multihop", &node, || check(&node).verdict == "down");
+    assert!(detail(&node).received == 0 && !is_up(&bird));
+}
+
+/// We wait for the neighbour to speak, and it for us to be there.
+#[test]
+fn passive() {
+    let pair = Pair::new();
+    let node = pair.node(&format!("host = \"{THEM}\"\npassive = true\ninterval = \"100ms\""));
+    until("nobody", &node, || check(&node).verdict == "down");
+    assert_eq!(detail(&node).sent, 0);
+    let lines = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;";
+    let bird = Bird::start(&pair.them, &config(lines, ON_LINK)).unwrap();
+    until_up(&node);
+    until("BIRD to be up", &node, || is_up(&bird));
+}
+
+/// RFC 9384 and SPEC 4: another BFD daemon on our own machine is our trouble, and nobody's death.
+#[test]
+fn a_port_that_is_taken_is_no_evidence() {
+    let pair = Pair::new();
+    let lines = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;";
+    let ours = config(lines, "203.0.113.1 dev \"uplink\" local 203.0.113.2");
+    let mut in_the_way = Bird::start(&pair.us, &ours).unwrap();
+    let _bird = Bird::start(&pair.them, &config(lines, ON_LINK)).unwrap();
+    let node = pair.node(&format!("host = \"{THEM}\""));
+    until("the trouble", &node, || bfd(&node).trouble.is_some_and(|t| t.contains("3784")));
+    assert_eq!(check(&node).verdict, "unknown");
+    in_the_way.daemon().kill();
+    until_up(&node);
+    assert_eq!(bfd(&node).trouble, None);
+}

@@ -1,0 +1,182 @@
+//! BFD's news in the core: verdicts of checks, witnesses, reload. (SPEC 4, "Checks"; RFC 5882.)
+
+use std::time::Duration;
+
+use announcerd::announcer::event::Event;
+use announcerd::announcer::journal::State as Role;
+use announcerd::bfd::{Change, Diagnostic, Fault, News, SessionId, State};
+
+use crate::fake::{MS, SECOND};
+use crate::rig::{Rig, with};
+
+const PAIR: &str = r#"
+[[check]]
+name = "primary"
+type = "bfd"
+host = "198.18.0.1"
+multihop = true
+interval = "200ms"
+multiplier = 5
+[[check]]
+name = "gateway"
+type = "bfd"
+host = "203.0.113.1"
+[[instance]]
+name = "a"
+primary = { checks = ["primary"] }
+require = { checks = ["gateway"] }
+failback_delay = "5s"
+[[instance.address]]
+address = "172.16.1.1/24"
+dev = "lo"
+"#;
+
+impl Rig {
+    fn bfd_session(&self, host: &str) -> SessionId {
+        let list = self.bfd.last().expect("sessions");
+        list.iter().find(|(_, s)| s.path.remote.to_string() == host).expect(host).0
+    }
+
+    fn bfd(&mut self, host: &str, state: State, remote_state: State, own_fault: Option<Fault>) {
+        let change = Change {
+            state,
+            remote_state,
+            diagnostic: Diagnostic::NONE,
+            reason: "silence for 1000.1 ms (detection time 1000.0 ms)".into(),
+            own_fault,
+            at: self.now,
+        };
+        let id = self.bfd_session(host);
+        self.tell(Event::Bfd { id, news: News::Changed(change) });
+    }
+
+    fn up(&mut self, host: &str) {
+        self.bfd(host, State::Up, State::Up, None);
+    }
+
+    fn verified(&mut self, host: &str) {
+        let (id, since) = (self.bfd_session(host), self.now);
+        self.tell(Event::Bfd { id, news: News::Verified { since } });
+    }
+}
+
+const PRIMARY: &str = "198.18.0.1";
+const GATEWAY: &str = "203.0.113.1";
+
+fn backup() -> Rig {
+    let mut rig = Rig::new(PAIR);
+    rig.run(10 * MS);
+    rig.up(PRIMARY);
+    rig.up(GATEWAY);
+    rig.until_state("a", Role::Backup, SECOND);
+    rig.run(SECOND);
+    rig
+}
+
+/// Down at once at the detection; and a takeover as soon as the gateway has answered a Poll that was sent after it.
+#[test]
+fn detection_is_the_verdict_and_a_poll_is_the_witness() {
+    let mut rig = backup();
+    rig.run(10 * SECOND);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    assert_eq!(rig.verdict("primary"), "down");
+    assert_eq!(rig.state("a"), Role::Backup, "the gateway was last seen before the primary's death");
+    assert_eq!(rig.asked, [rig.bfd_session(GATEWAY)]);
+    rig.run(100 * MS);
+    rig.verified(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Master);
+    let error = rig.check("primary").last_error.unwrap();
+    assert!(error.contains("detection time 1000.0 ms"), "{error}");
+    rig.up(PRIMARY);
+    rig.until_state("a", Role::Backup, 6 * SECOND);
+}
+
+/// FIELD 8: cut off ourselves, both sessions die: no takeover.
+#[test]
+fn nobody_who_is_cut_off_takes_over() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(300 * MS);
+    rig.bfd(GATEWAY, State::Down, State::Down, None);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.state("a"), Role::Fault);
+    assert!(!rig.states("a").contains(&Role::Master), "{:?}", rig.records);
+}
+
+/// RFC 5882 section 3.2: AdminDown is no failure: unknown, and unknown it stays.
+#[test]
+fn admin_down_at_the_neighbour_is_unknown() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Down, State::AdminDown, None);
+    assert_eq!(rig.verdict("primary"), "unknown");
+    rig.run(600 * SECOND);
+    assert_eq!((rig.verdict("primary").as_str(), rig.state("a")), ("unknown", Role::Backup));
+    // Back in Down it has a handshake's time.
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(3 * SECOND);
+    assert_eq!(rig.verdict("primary"), "unknown");
+    rig.run(2 * SECOND);
+    assert_eq!(rig.verdict("primary"), "down");
+}
+
+/// FIELD 9: who slept knows nothing of others, unless they do not come back.
+#[test]
+fn our_own_fault_is_unknown_for_a_while() {
+    for fault in [Fault::Absent("announcerd did not run for 5s".into()), Fault::Mute("no route".into())] {
+        let mut rig = backup();
+        rig.bfd(PRIMARY, State::Down, State::Down, Some(fault.clone()));
+        assert_eq!(rig.verdict("primary"), "unknown");
+        assert!(rig.check("primary").last_error.unwrap().contains(&fault.to_string()));
+        rig.run(2 * SECOND);
+        rig.up(PRIMARY);
+        assert_eq!(rig.verdict("primary"), "up");
+
+        rig.bfd(PRIMARY, State::Down, State::Down, Some(fault));
+        rig.run(5 * SECOND);
+        assert_eq!(rig.verdict("primary"), "down", "it had its time");
+    }
+}
+
+/// A neighbour that was never there is down after a handshake's time and a detection time; trouble of ours is not.
+#[test]
+fn who_never_answers_is_down_in_the_end() {
+    let mut rig = Rig::new(PAIR);
+    let trouble = |rig: &mut Rig, why: Option<&str>| {
+        let id = rig.bfd_session(GATEWAY);
+        rig.tell(Event::Bfd { id, news: News::Trouble(why.map(str::to_owned)) });
+    };
+    rig.run(10 * MS);
+    trouble(&mut rig, Some("UDP port 3784 is in use"));
+    rig.run(3900 * MS);
+    assert_eq!(rig.verdict("primary"), "unknown");
+    rig.run(200 * MS);
+    assert_eq!(rig.verdict("primary"), "down");
+    rig.run(60 * SECOND);
+    assert_eq!(rig.verdict("gateway"), "unknown");
+    assert_eq!(rig.check("gateway").last_error.as_deref(), Some("UDP port 3784 is in use"));
+    trouble(&mut rig, None);
+    rig.run(4 * SECOND);
+    assert_eq!(rig.verdict("gateway"), "down");
+}
+
+/// "What did not change is not disturbed"; another interval keeps the session, another path is another session.
+#[test]
+fn a_reload_keeps_sessions() {
+    let mut rig = backup();
+    let (primary, gateway) = (rig.bfd_session(PRIMARY), rig.bfd_session(GATEWAY));
+    let count = rig.bfd.len();
+    rig.reload(&with(PAIR, "failback_delay = \"5s\"", "failback_delay = \"6s\""));
+    assert_eq!(rig.bfd.len(), count, "nothing was said of BFD");
+
+    rig.reload(&with(PAIR, "interval = \"200ms\"", "interval = \"500ms\""));
+    assert_eq!((rig.bfd_session(PRIMARY), rig.bfd_session(GATEWAY)), (primary, gateway));
+    let list = rig.bfd.last().unwrap();
+    assert!(list.iter().any(|(_, s)| s.interval == Duration::from_millis(500)));
+    assert_eq!((rig.verdict("primary").as_str(), rig.state("a")), ("up", Role::Backup));
+
+    rig.reload(&with(PAIR, "host = \"198.18.0.1\"", "host = \"198.18.0.9\""));
+    assert_ne!(rig.bfd_session("198.18.0.9"), primary);
+    assert_eq!(rig.verdict("primary"), "unknown");
+    rig.tell(Event::Bfd { id: primary, news: News::Trouble(Some("old news".into())) });
+    assert_eq!(rig.status().bfd.len(), 2);
+}
