@@ -100,13 +100,14 @@ fn peers_are_elsewhere(report: &Report<'_>, own: &Own<'_>, peers: &[ReadBgp]) {
 }
 
 /// Everything that draws traffic to this machine while it is MASTER, with its place.
-struct Own<'i> {
+pub(super) struct Own<'i> {
     kernel: PrefixMap<Span>,
     announces: Vec<&'i ReadAnnounce>,
 }
 
 impl<'i> Own<'i> {
-    fn new(instances: &'i [ReadInstance]) -> Self {
+    /// Of all instances.
+    pub fn new(instances: &'i [ReadInstance]) -> Self {
         let ours = |route: &super::model::Route| {
             route.export || route.kind == RouteKind::Local || route.dev.as_deref() == Some("lo")
         };
@@ -121,7 +122,7 @@ impl<'i> Own<'i> {
     }
 
     /// What of it holds `prefix`. An announced default route holds everything and draws nothing of ours.
-    fn covering(&self, prefix: Prefix) -> Option<(Prefix, Span)> {
+    pub fn covering(&self, prefix: Prefix) -> Option<(Prefix, Span)> {
         let announced = || {
             self.announces.iter().filter_map(|a| a.prefixes.as_ref()).find_map(|prefixes| {
                 let found = prefixes.set.covering(prefix).filter(|p| !p.is_default())?;
@@ -133,7 +134,7 @@ impl<'i> Own<'i> {
 }
 
 /// The address that a check asks, if the file says which.
-fn target(check: &Check) -> Option<IpAddr> {
+pub(super) fn target(check: &Check) -> Option<IpAddr> {
     let of_host = |host: &Host| match host {
         Host::Address(address) => Some(*address),
         Host::Name(_) => None,

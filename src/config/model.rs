@@ -2,6 +2,8 @@
 //!
 //! Made by [`super::load`] only. The core and the edges read nothing else.
 
+mod forward;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
+
+pub use forward::{HopMode, NextHop, NextHops, Rule, Tunnel, TunnelMode, WhenNone};
 
 use crate::bgp::Attributes;
 use crate::bgp::config::PeerConfig;
@@ -327,6 +331,10 @@ pub struct Instance {
     pub routes: Vec<Route>,
     /// `[[instance.address]]`.
     pub addresses: Vec<Address>,
+    /// `[[instance.tunnel]]`.
+    pub tunnels: Vec<Tunnel>,
+    /// `[[instance.rule]]`.
+    pub rules: Vec<Rule>,
     /// `[[instance.announce]]`.
     pub announces: Vec<Announce>,
 }
@@ -433,6 +441,8 @@ pub struct Route {
     pub dev: Option<String>,
     /// `via`.
     pub via: Option<IpAddr>,
+    /// `nexthops`: in place of `dev` and `via`.
+    pub nexthops: Option<NextHops>,
     /// `src`.
     pub src: Option<IpAddr>,
     /// `table`. Default 254, main.
