@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::announce::{self, ReadAnnounce};
 use super::check::path_of;
-use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require};
+use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require, When};
 use super::reader::{Item, Table};
 use super::report::Span;
 use super::route::{ReadAddress, ReadRoute};
@@ -281,6 +281,16 @@ impl ReadGate {
 }
 
 impl ReadInstance {
+    /// True if being MASTER or not makes a difference: not all that there is is there always.
+    pub fn hangs_on_its_state(&self) -> bool {
+        let whens = self.routes.iter().map(|r| r.route.when);
+        let whens = whens.chain(self.addresses.iter().map(|a| a.address.when));
+        let whens = whens.chain(self.tunnels.iter().map(|t| t.tunnel.when));
+        let mut whens = whens.chain(self.rules.iter().map(|r| r.rule.when)).peekable();
+        let scripts = self.rest.notify.commands().iter().any(|words| !words.is_empty());
+        whens.peek().is_none() || whens.any(|w| w == When::Master) || !self.announces.is_empty() || scripts
+    }
+
     /// The instance, once everything about it is known to be right; `all_peers` are the names of every `[[bgp]]`.
     pub fn into_instance(self, all_peers: &[Name]) -> Option<Instance> {
         let primary = self.primary.map(|gate| Primary {

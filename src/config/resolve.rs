@@ -166,7 +166,7 @@ fn effects(report: &Report<'_>, instance: &ReadInstance) {
         );
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
-    if instance.primary.is_none() && instance.require.is_none() {
+    if instance.primary.is_none() && instance.require.is_none() && instance.hangs_on_its_state() {
         let words = format!("`{name}` has neither `primary` nor `require`: it is MASTER always");
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }

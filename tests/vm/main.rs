@@ -4,7 +4,12 @@
 //!
 //! One command: `cargo test --test vm`; with `-- --nocapture` what the guests say is seen as they say it.
 
+mod failover;
 mod guest;
+mod lifecycle;
+mod line;
+mod modes;
+mod tap;
 
 /// Everything that the other tests take for granted.
 #[test]
