@@ -221,6 +221,7 @@ fn every_key_of_an_instance_arrives_in_the_model() {
         kind: RouteKind::Unicast,
         dev: Some("lo".into()),
         via: None,
+        nexthops: None,
         src: None,
         table: 254,
         metric: 0,

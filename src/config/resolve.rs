@@ -212,7 +212,7 @@ fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
             }
         }
         for read in &instance.rules {
-            let key = Key::Rule(normal::rule_object(&read.rule));
+            let key = Key::Rule(Box::new(normal::rule_object(&read.rule)));
             if let Some(before) = first.get(&key) {
                 let line = report.line_of(before);
                 let words = format!("the same rule is there already, in line {line}; list it once");

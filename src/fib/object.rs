@@ -38,8 +38,8 @@ pub enum Key {
         /// Priority; lower wins.
         metric: u32,
     },
-    /// A policy rule: it has nothing but its key.
-    Rule(RuleObject),
+    /// A policy rule: it has nothing but its key. (Boxed: of the others there can be hundreds of thousands.)
+    Rule(Box<RuleObject>),
 }
 
 /// An object with all that we say about it.
@@ -102,7 +102,7 @@ impl Object {
     pub fn key(&self) -> Key {
         match self {
             Object::Tunnel(t) => Key::Tunnel { name: t.name.clone() },
-            Object::Rule(r) => Key::Rule(r.clone()),
+            Object::Rule(r) => Key::Rule(Box::new(r.clone())),
             Object::Address(a) => Key::Address { dev: a.dev.clone(), address: a.address, len: a.len },
             Object::Route(r) => Key::Route { table: r.table, to: r.to, metric: r.metric },
         }

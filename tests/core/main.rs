@@ -4,6 +4,7 @@
 
 mod checks;
 mod fake;
+mod forward;
 mod kernel;
 mod operator;
 mod order;

@@ -123,7 +123,8 @@ impl Site {
     }
 }
 
-/// A request of the client's, and the backend's answer.
+/// A request of the client's, and the backend's answer. For a while after a tunnel's far end was out of reach the kernel
+/// says "host unreachable" to those who use it: people try again, and so does this client.
 fn request(site: &Site) -> String {
     let address = SocketAddr::new(SERVICE.into(), 80);
     let listener = site.backend.in_network(|| Ok(TcpListener::bind(address).unwrap())).unwrap();
@@ -134,7 +135,8 @@ fn request(site: &Site) -> String {
         stream.write_all(format!("hello {}", client.ip()).as_bytes()).unwrap();
     });
     let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(20)).unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(20)).ok();
+        let mut stream = wait_for("the backend to accept", LIMIT, connect)?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(b"ping").unwrap();
         let mut answer = String::new();

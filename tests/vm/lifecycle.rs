@@ -50,8 +50,8 @@ fn a_change_leaves_everything_else_as_it_was() {
         let rest = ["tos 0x10", "fwmark 0x5", "dev wire", "alias announcerd proto 187", ",UP"];
         has_all(&is(), &rest);
         has_all(&is(), &["key 0.0.0.7", "ttl 200", "mtu 1400"]);
-        has_all(&line.ip("rule"), &["10000:\tfrom 10.10.10.0/30 lookup 100 proto 187"]);
-        has_all(&line.ip("route"), &["198.51.100.0/24 dev gre1 proto 187", "advmss 1300"]);
+        has_all(&line.ip("rule"), &["10000:\tfrom 10.10.10.0/30 lookup 100"]);
+        has_all(&line.ip("route"), &["198.51.100.0/24 dev gre1", "advmss 1300"]);
         let number = index(&line, "gre1");
 
         reload(&line, &node, &config("mode = \"gre\"\nkey = 8\nttl = 200\nmtu = 1400"));
