@@ -195,6 +195,8 @@ pub enum OpError {
     ForeignOther(String),
     /// A tunnel that is not ours stands there; its description. It is never taken over, not even if it is the same.
     ForeignTunnel(String),
+    /// A device of that name is there, but it is not the tunnel of ours that this is to hang on.
+    ForeignDevice(String),
     /// The way to the tunnel's other end leads into the tunnel itself.
     Recursive(String),
     /// An object of ours stands there already (our picture was old).
@@ -221,6 +223,9 @@ impl fmt::Display for OpError {
             }
             OpError::ForeignTunnel(what) => {
                 write!(f, "{what} is there already and is not ours; remove it or choose another name")
+            }
+            OpError::ForeignDevice(dev) => {
+                write!(f, "it waits for our tunnel {dev}: the one that is there is not ours")
             }
             OpError::Recursive(remote) => write!(
                 f,

@@ -154,9 +154,12 @@ fn what_is_not_ours_is_left_alone_and_said() {
         let line = Line::new();
         // Just what we want, but for the mark.
         line.ip("link add gre1 type gre local 203.0.113.2 remote 203.0.113.1 ttl 64 key 7 dev wire");
+        line.ip("link set gre1 up");
         let before = line.ip("-d link show gre1");
         let node = Node::start(&line.near, program(), &config("mode = \"gre\"\nkey = 7")).unwrap();
         line.wait_for_error(&node, "gre1", "is there already and is not ours");
+        line.wait_for_error(&node, "198.51.100.0/24", "waits for our tunnel gre1");
+        assert!(!line.ip("address show gre1").contains("10.10.10.2"));
         assert_eq!(line.ip("-d link show gre1"), before);
         assert!(!line.ip("route").contains("198.51.100.0/24"), "what hangs on it waits");
         // Under another name it is still in the way: the kernel allows one of the same ends.

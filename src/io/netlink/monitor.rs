@@ -173,10 +173,8 @@ fn hear(
             }
         }
         NEW_ROUTE | DELETE_ROUTE if !own && protocol_of(payload) == Some(protocol) => hint.want(),
-        NEW_RULE | DELETE_RULE if !own => {
-            if rules::decode(payload).is_some_and(|rule| rule.protocol == protocol) {
-                hint.want();
-            }
+        NEW_RULE | DELETE_RULE if !own && rules::decode(payload).is_some_and(|r| r.protocol == protocol) => {
+            hint.want();
         }
         // Anybody's: routes of ours can hang on it, or become possible by it.
         NEW_ADDRESS | DELETE_ADDRESS if !own => hint.want(),

@@ -92,30 +92,33 @@ impl Worker {
         tunnels::execute(&mut self.channel, action, |dev| links.index(dev), self.protocol)
     }
 
-    fn index(&mut self, dev: &str) -> Option<IfIndex> {
-        if self.tunnels.contains(dev) {
-            return tunnels::find(&mut self.channel, dev).ok().flatten().map(|link| link.index);
+    /// The index of a device. Where a tunnel of ours is meant, a stranger's of the same name is not it: what hangs on
+    /// it must not come to hang there.
+    fn index(&mut self, dev: &str, action: &Action) -> Result<IfIndex, Result<(), OpError>> {
+        let found = match self.tunnels.contains(dev) {
+            true => tunnels::find(&mut self.channel, dev).ok().flatten(),
+            false => {
+                let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+                return links.index(dev).ok_or_else(|| missing(dev, action));
+            }
+        };
+        match found {
+            None => Err(missing(dev, action)),
+            Some(link) if tunnels::is_ours(&link, self.protocol) => Ok(link.index),
+            Some(_) if matches!(action, Action::Delete(_)) => Err(Ok(())),
+            Some(_) => Err(Err(OpError::ForeignDevice(dev.to_owned()))),
         }
-        self.links.read().unwrap_or_else(PoisonError::into_inner).index(dev)
     }
 
     /// The indexes of the devices that the object names. An error is already the operation's result.
     fn devices(&mut self, action: &Action) -> Result<Exit, Result<(), OpError>> {
         let mut exit = Exit::default();
-        // The kernel removed everything with the device.
-        let missing = |dev: &str| match action {
-            Action::Delete(_) => Err(Ok(())),
-            _ => Err(Err(OpError::NoDevice(dev.to_owned()))),
-        };
         if let Some(dev) = action.object().dev() {
-            exit.dev = Some(self.index(dev).map_or_else(|| missing(dev), Ok)?);
+            exit.dev = Some(self.index(dev, action)?);
         }
         if let Object::Route(route) = action.object() {
             for hop in &route.hops {
-                let index = match &hop.dev {
-                    Some(dev) => Some(self.index(dev).map_or_else(|| missing(dev), Ok)?),
-                    None => None,
-                };
+                let index = hop.dev.as_ref().map(|dev| self.index(dev, action)).transpose()?;
                 exit.hops.push(index);
             }
         }
@@ -325,6 +328,14 @@ fn keep_onlink_only(payload: &mut [u8]) {
     if let Some(flags) = payload.get_mut(8..12) {
         let kept = flags.first_chunk().map_or(0, |f| u32::from_ne_bytes(*f)) & RouteFlags::Onlink.bits();
         flags.copy_from_slice(&kept.to_ne_bytes());
+    }
+}
+
+/// There is no such device: for a removal that is as good as done, for the kernel removed everything with it.
+fn missing(dev: &str, action: &Action) -> Result<(), OpError> {
+    match action {
+        Action::Delete(_) => Ok(()),
+        _ => Err(OpError::NoDevice(dev.to_owned())),
     }
 }
 

@@ -84,3 +84,47 @@ pub(super) fn decode(payload: &[u8]) -> Option<SeenRule> {
 
 /// FIB_RULE_INVERT.
 const INVERT: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::Emitable;
+    use proptest::prelude::*;
+
+    fn bytes_of(rule: &RuleObject) -> Vec<u8> {
+        let message = message(rule, 187);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    fn rule() -> RuleObject {
+        RuleObject {
+            family: Family::V4,
+            priority: 10_000,
+            from: "10.10.10.0/30".parse().ok(),
+            to: "198.51.100.0/24".parse().ok(),
+            fwmark: Some((0x10, 0xff)),
+            iif: Some("gre1".into()),
+            table: 1000,
+        }
+    }
+
+    #[test]
+    fn a_rule_survives_the_wire() {
+        let seen = decode(&bytes_of(&rule())).unwrap();
+        assert_eq!(seen, SeenRule { rule: rule(), protocol: 187, exact: true });
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(at in 0usize..100, value in any::<u8>(), cut in 0usize..120) {
+            let mut bytes = bytes_of(&rule());
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(cut);
+            decode(&bytes);
+        }
+    }
+}

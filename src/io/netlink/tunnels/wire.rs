@@ -303,3 +303,80 @@ fn iptunnel(t: &TunnelObject, device: u32) -> Vec<InfoIpTunnel> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::Emitable;
+    use netlink_packet_route::link::LinkMessage;
+    use proptest::prelude::*;
+
+    fn tunnel() -> impl Strategy<Value = TunnelObject> {
+        let key = || proptest::option::of(any::<u32>());
+        let numbers = (any::<u8>(), any::<u8>(), any::<u32>(), proptest::option::of(1280..9000u32));
+        (0..6usize, numbers, key(), key(), any::<[u8; 4]>(), any::<[bool; 3]>()).prop_map(
+            |(n, (ttl, tos, fwmark, mtu), ikey, okey, [a, b, c, d], [pmtudisc, up, device])| {
+                let mode = TunnelMode::ALL[n].1;
+                let v6 = mode.outer() == crate::net::Family::V6;
+                let address = |last: u8| match v6 {
+                    true => {
+                        IpAddr::from([0x2001, 0xdb8, u16::from(a), 0, 0, u16::from(b), 0, u16::from(last)])
+                    }
+                    false => IpAddr::from([a, b, c, last]),
+                };
+                TunnelObject {
+                    name: "gre1".into(),
+                    mode,
+                    local: address(d),
+                    remote: address(d.wrapping_add(1)),
+                    ttl,
+                    tos,
+                    ikey: ikey.filter(|_| mode.has_keys()),
+                    okey: okey.filter(|_| mode.has_keys()),
+                    pmtudisc: pmtudisc || v6,
+                    device: device.then(|| "if7".into()),
+                    fwmark,
+                    mtu,
+                    up,
+                    recursive: false,
+                }
+            },
+        )
+    }
+
+    fn bytes_of(tunnel: &TunnelObject) -> Vec<u8> {
+        let mut message = LinkMessage::default();
+        message.header.index = 9;
+        message.header.flags.set(LinkFlags::Up, tunnel.up);
+        message.attributes = vec![LinkAttribute::IfName(tunnel.name.clone())];
+        message.attributes.extend(tunnel.mtu.map(LinkAttribute::Mtu));
+        message.attributes.push(info(tunnel, tunnel.device.as_ref().map(|_| IfIndex(7))));
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    proptest! {
+        /// What is sent is what is read, of every mode: no difference remains for ever.
+        #[test]
+        fn every_attribute_survives_the_wire(tunnel in tunnel()) {
+            let seen = decode(&bytes_of(&tunnel)).unwrap();
+            prop_assert_eq!(seen.tunnel(|index| format!("if{index}")), Some(tunnel));
+            prop_assert_eq!(seen.index, IfIndex(9));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(
+            tunnel in tunnel(), at in 0usize..200, value in any::<u8>(), cut in 0usize..300,
+        ) {
+            let mut bytes = bytes_of(&tunnel);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(cut);
+            if let Some(link) = decode(&bytes) {
+                link.describe();
+            }
+        }
+    }
+}
