@@ -137,6 +137,8 @@ fn saves(path: &str) {
         forced: None,
         flaps: 0,
         last_failback: None,
+        recoveries: 0,
+        last_recovery: None,
     });
     let mut remembered = mainland.clone();
     loop {

@@ -120,8 +120,8 @@ impl Instance {
             forced: remembered.and_then(|r| r.forced),
             flaps: remembered.map_or(0, |r| r.flaps),
             last_failback: remembered.and_then(|r| r.last_failback),
-            recoveries: 0,
-            last_recovery: None,
+            recoveries: remembered.map_or(0, |r| r.recoveries),
+            last_recovery: remembered.and_then(|r| r.last_recovery),
             failback_asked: false,
             maintenance: false,
         }
@@ -178,6 +178,8 @@ impl Instance {
             forced: self.forced,
             flaps: self.flaps,
             last_failback: self.last_failback,
+            recoveries: self.recoveries,
+            last_recovery: self.last_recovery,
         }
     }
 
@@ -267,6 +269,16 @@ impl Instance {
         let transition =
             self.go(Phase::Stop { drain: None, kept }, "handover to the next process".into(), None, now);
         Some(Transition { silent: true, ..transition })
+    }
+
+    /// It was to leave, and is wanted again.
+    pub fn begin_anew(&mut self, now: Time, until: Time) -> Transition {
+        self.go(
+            Phase::Init { until, resumed: false },
+            "configured again; waiting for the checks".into(),
+            None,
+            now,
+        )
     }
 
     /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). `moment` is how long
@@ -419,7 +431,10 @@ impl Instance {
                 humantime::format_duration(Duration::from_secs(now.since(since).as_secs()))
             ),
         };
-        self.last_failback = Some(now);
+        if !at_once {
+            // An operator who takes a node out for a while says nothing of the primary: that is no flap.
+            self.last_failback = Some(now);
+        }
         Some(self.back_up(reason, None, true, now))
     }
 

@@ -31,6 +31,10 @@ pub struct Remembered {
     pub flaps: u32,
     /// When it last handed back.
     pub last_failback: Option<Time>,
+    /// How often in a row it came back as MASTER out of FAULT within an hour of the time before.
+    pub recoveries: u32,
+    /// When it last did.
+    pub last_recovery: Option<Time>,
 }
 
 /// An operator's override.

@@ -24,7 +24,7 @@ pub mod memory;
 mod operate;
 mod probes;
 mod reload;
-mod report;
+pub mod report;
 pub mod scripts;
 pub mod timers;
 pub mod witness;
@@ -266,10 +266,10 @@ impl Announcer {
 /// How many of our prefixes probes compare their targets with at run time; the configuration's guards know them all.
 const OWN_PREFIXES: usize = 1000;
 
-/// The prefixes that are ours to announce: whoever answers from inside them may be ourselves.
+/// What this machine answers for, or draws to itself, once it is MASTER: whoever answers from inside may be ourselves.
 fn own_prefixes(config: &Config) -> Arc<[Prefix]> {
-    let routes = config.instances.iter().flat_map(|i| &i.routes);
-    let exported = routes.filter(|r| r.export).map(|r| r.to);
+    let addresses = config.instances.iter().flat_map(|i| &i.addresses).map(|a| Prefix::host(a.address));
+    let routes = config.instances.iter().flat_map(|i| &i.routes).filter(|r| r.draws_to_us()).map(|r| r.to);
     let announced = config.instances.iter().flat_map(|i| &i.announces).flat_map(|a| a.prefixes.iter());
-    exported.chain(announced).filter(|p| !p.is_default()).take(OWN_PREFIXES).collect()
+    addresses.chain(routes).chain(announced).filter(|p| !p.is_default()).take(OWN_PREFIXES).collect()
 }

@@ -27,13 +27,16 @@ impl Announcer {
                 member.retired = true;
             }
             self.retired.insert(id);
-            self.fib.yield_to_others(id);
+            self.fib.set_yielding(id, true);
             self.leave(id, "no longer configured", false, std::time::Duration::ZERO, now);
         }
         for instance in self.config.instances.clone() {
             match self.id_of(&instance.name) {
                 Some(id) => self.change_instance(id, instance, now),
-                None => self.add_instance(instance, &Legacy::default(), now),
+                None => match self.leaving(&instance.name) {
+                    Some(id) => self.take_back(id, instance, now),
+                    None => self.add_instance(instance, &Legacy::default(), now),
+                },
             }
         }
         self.index_users();
@@ -78,6 +81,23 @@ impl Announcer {
         for id in gone {
             self.remove_check(id);
         }
+    }
+
+    /// An instance of that name that is no longer configured, and still drains or runs its scripts.
+    fn leaving(&self, name: &str) -> Option<InstanceId> {
+        self.retired.iter().copied().find(|id| self.members.get(id).is_some_and(|m| &**m.name() == name))
+    }
+
+    /// It is configured again before it has left. A second one beside it would run its scripts at the same time.
+    fn take_back(&mut self, id: InstanceId, config: Arc<model::Instance>, now: Time) {
+        self.retired.remove(&id);
+        self.fib.set_yielding(id, false);
+        self.change_instance(id, config, now);
+        let until = now + self.config.node.init_timeout;
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.retired = false;
+        let transition = member.instance.begin_anew(now, until);
+        self.carry_out(id, transition, now);
     }
 
     fn change_instance(&mut self, id: InstanceId, config: Arc<model::Instance>, now: Time) {

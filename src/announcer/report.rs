@@ -1,4 +1,7 @@
 //! The read-only picture: status and explain.
+//!
+//! Both are taken in the loop, and both may tell of 100,000 routes: what is taken there is a copy, and the words are made
+//! of it elsewhere ([`Picture::into_status`], [`Explanation::into_lines`]).
 
 use super::Announcer;
 use super::conduct::Member;
@@ -8,6 +11,8 @@ use super::instance;
 use super::journal::{Record, State};
 use super::timers::InstanceId;
 use crate::config::model::{Failback, Instance};
+use crate::fib::object::Action;
+use crate::fib::view::Row;
 use crate::health::{Check, Verdict};
 use crate::status::{
     CheckStatus, InstanceStatus, KernelStatus, NodeStatus, OverrideStatus, PendingStatus, Status, WallClock,
@@ -15,32 +20,65 @@ use crate::status::{
 };
 use crate::time::Time;
 
+/// The status, but for the words about the kernel's objects.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    status: Status,
+    rows: Vec<Row>,
+}
+
+impl Picture {
+    /// Puts it in words.
+    pub fn into_status(mut self) -> Status {
+        self.rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        // Two instances may plan the same object.
+        self.rows.dedup_by(|a, b| a.key == b.key);
+        self.status.kernel = self.rows.iter().map(kernel_status).collect();
+        self.status
+    }
+}
+
+/// The answer to `explain`.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    before: Vec<String>,
+    kernel: Vec<Action>,
+    after: Vec<String>,
+}
+
+impl Explanation {
+    /// Puts it in words, a sentence or an operation a line.
+    pub fn into_lines(self) -> Vec<String> {
+        let kernel = self.kernel.iter().map(|action| {
+            let object = action.object();
+            format!("  kernel: {} {} {object}", action.verb(), object.kind())
+        });
+        self.before.into_iter().chain(kernel).chain(self.after).collect()
+    }
+}
+
 impl Announcer {
     /// Everything on one screen.
     pub fn status(&self, now: Time, clock: &WallClock) -> Status {
+        self.picture(now, clock).into_status()
+    }
+
+    /// The same, with the words to be made elsewhere.
+    pub fn picture(&self, now: Time, clock: &WallClock) -> Picture {
         let node = NodeStatus {
             name: self.config.node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.date(self.started),
         };
-        let rows = self.fib.rows();
-        Status {
+        let status = Status {
             node,
             instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
             checks: self.checks_in_order().map(|c| check_status(c, clock)).collect(),
             bgp: self.bgp_status(now),
             bfd: Vec::new(),
-            kernel: rows
-                .into_iter()
-                .map(|r| KernelStatus {
-                    kind: r.object.kind().to_owned(),
-                    object: r.object.to_string(),
-                    desired: r.desired,
-                    observed: r.observed,
-                    error: r.error,
-                })
-                .collect(),
-        }
+            kernel: Vec::new(),
+        };
+        Picture { status, rows: self.fib.rows() }
     }
 
     /// In the order of the configuration.
@@ -55,7 +93,7 @@ impl Announcer {
     }
 
     /// Why an instance is in its state, what would change it, and what it would do then: sentences.
-    pub fn explain(&self, name: &str, now: Time, clock: &WallClock) -> Result<Vec<String>, String> {
+    pub fn explain(&self, name: &str, now: Time, clock: &WallClock) -> Result<Explanation, String> {
         let id = self.id_of(name).ok_or_else(|| self.no_such_instance(name))?;
         let member = self.members.get(&id).ok_or_else(|| self.no_such_instance(name))?;
         let i = &member.instance;
@@ -73,8 +111,7 @@ impl Announcer {
             let left = humantime::format_duration(std::time::Duration::from_secs(at.since(now).as_secs()));
             text.push(format!("Pending: {what} in {left}, at {}.", clock.date(at)));
         }
-        self.explain_next(id, member, &mut text);
-        Ok(text)
+        Ok(self.explain_next(id, member, text))
     }
 
     fn instance_status(&self, member: &Member, now: Time, clock: &WallClock) -> InstanceStatus {
@@ -150,13 +187,13 @@ impl Announcer {
         }
     }
 
-    fn explain_next(&self, id: InstanceId, member: &Member, text: &mut Vec<String>) {
+    fn explain_next(&self, id: InstanceId, member: &Member, mut before: Vec<String>) -> Explanation {
         let config = &member.instance.config;
         let (to, level) = match member.instance.state() {
             State::Master => (State::Backup, instance::Level::Base),
             _ => (State::Master, instance::Level::Full),
         };
-        text.push(match (to, config.failback) {
+        before.push(match (to, config.failback) {
             (State::Backup, Failback::Manual) => {
                 format!("It hands back by `announcerctl failback {}` only. Then it would:", config.name)
             }
@@ -172,11 +209,19 @@ impl Announcer {
                 }
             ),
         });
-        let steps = self.fib.preview(id, level);
-        text.extend(steps.into_iter().map(|s| format!("  kernel: {s}")));
-        let bgp = self.preview_bgp(config, to == State::Master);
-        text.extend(bgp.into_iter().map(|s| format!("  bgp: {s}")));
-        text.extend(scripts_of(config, to).into_iter().map(|s| format!("  script: {s}")));
+        let bgp = self.preview_bgp(config, to == State::Master).into_iter().map(|s| format!("  bgp: {s}"));
+        let scripts = scripts_of(config, to).into_iter().map(|s| format!("  script: {s}"));
+        Explanation { before, kernel: self.fib.preview(id, level), after: bgp.chain(scripts).collect() }
+    }
+}
+
+fn kernel_status(row: &Row) -> KernelStatus {
+    KernelStatus {
+        kind: row.object.kind().to_owned(),
+        object: row.object.to_string(),
+        desired: row.desired,
+        observed: row.observed,
+        error: row.error.as_ref().map(ToString::to_string),
     }
 }
 

@@ -10,7 +10,7 @@ use super::announce::ReadAnnounce;
 use super::bgp::ReadBgp;
 use super::check::ReadCheck;
 use super::instance::ReadInstance;
-use super::model::{Check, Host, Node, Probe, RouteKind};
+use super::model::{Check, Host, Node, Probe};
 use super::probe_http::literal_host;
 use super::reader::join;
 use super::report::{Report, Span};
@@ -108,10 +108,7 @@ pub(super) struct Own<'i> {
 impl<'i> Own<'i> {
     /// Of all instances.
     pub fn new(instances: &'i [ReadInstance]) -> Self {
-        let ours = |route: &super::model::Route| {
-            route.export || route.kind == RouteKind::Local || route.dev.as_deref() == Some("lo")
-        };
-        let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| ours(&read.route));
+        let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| read.route.draws_to_us());
         let routes = routes.map(|read| (read.route.to, read.to.clone()));
         let addresses = instances.iter().flat_map(|i| &i.addresses);
         let addresses = addresses.map(|read| (Prefix::host(read.address.address), read.span.clone()));

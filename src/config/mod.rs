@@ -43,6 +43,7 @@ use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 use model::Config;
+pub use node::{ROUTE_PROTOCOL, mark_in};
 use reader::Table;
 use report::Report;
 

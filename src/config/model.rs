@@ -463,6 +463,13 @@ pub struct Route {
     pub when: When,
 }
 
+impl Route {
+    /// True if what is sent there comes to this machine, or is to: an announcement, or an end of the way.
+    pub fn draws_to_us(&self) -> bool {
+        self.export || self.kind == RouteKind::Local || self.dev.as_deref() == Some("lo")
+    }
+}
+
 /// `type` of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteKind {

@@ -16,7 +16,7 @@ const INIT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Durat
 /// `sun_path` of unix(7) without its NUL.
 const SOCKET_PATH_LONGEST: usize = 107;
 /// Ours unless the file says otherwise.
-const ROUTE_PROTOCOL: u8 = 187;
+pub const ROUTE_PROTOCOL: u8 = 187;
 
 /// Protocols below this are the kernel's own and those of hand-made routes (RTPROT_STATIC and less, rtnetlink(7)).
 const KERNEL_PROTOCOLS: u8 = 4;
@@ -68,6 +68,20 @@ pub(super) fn default(env: &Env<'_>) -> Node {
 /// What a file with a `[[bgp]]` and no router identifier is told.
 pub(super) const NO_ROUTER_ID: &str =
     "is missing, and [[bgp]] needs it: an IPv4 address of this machine, such as router_id = \"203.0.113.2\"";
+
+/// The mark that a file names, however much else is wrong with it; None if that cannot be told. For a sweep, which may be
+/// needed most when the file is broken.
+pub fn mark_in(text: &str) -> Option<u8> {
+    let file: toml::Table = text.parse().ok()?;
+    let node = match file.get("node") {
+        Some(node) => node.as_table()?,
+        None => return Some(ROUTE_PROTOCOL),
+    };
+    match node.get("route_protocol") {
+        Some(number) => u8::try_from(number.as_integer()?).ok().filter(|n| *n > KERNEL_PROTOCOLS),
+        None => Some(ROUTE_PROTOCOL),
+    }
+}
 
 /// Reads the table; wrong and absent keys have their defaults.
 pub(super) fn read(mut table: Table<'_, '_>, speaks_bgp: bool, env: &Env<'_>) -> Node {

@@ -1,12 +1,14 @@
 //! The client's end of the control socket (the protocol: [`crate::io::control`]).
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -62,9 +64,29 @@ impl Client {
         }
     }
 
-    /// The next line of a stream; None at its end. Waits as long as it takes.
-    pub fn next_line(&mut self) -> Result<Option<Line>, Failure> {
+    /// The next line of a stream; None at its end. Waits as long as it takes, or until nobody reads `out` any more: a
+    /// `head` that has seen enough must not wait for a transition that may never come.
+    pub fn next_line(&mut self, out: &impl AsFd) -> Result<Option<Line>, Failure> {
+        if self.stream.buffer().is_empty() {
+            self.wait(out)?;
+        }
         self.read()
+    }
+
+    fn wait(&self, out: &impl AsFd) -> Result<(), Failure> {
+        // Of a pipe that nobody reads, poll(2) tells POLLERR unasked.
+        let mut both = [
+            PollFd::new(self.stream.get_ref().as_fd(), PollFlags::POLLIN),
+            PollFd::new(out.as_fd(), PollFlags::empty()),
+        ];
+        loop {
+            match poll(&mut both, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(self.lost(&e.into())),
+                Ok(_) if both[1].any().unwrap_or_default() => return Err(Failure::OutputClosed),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 
     fn read(&mut self) -> Result<Option<Line>, Failure> {

@@ -164,7 +164,7 @@ fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result
     }
     loop {
         out.flush()?;
-        match client.next_line()? {
+        match client.next_line(out.get_ref())? {
             Some(Line::Event(event)) => show(&event, out)?,
             Some(Line::Ok(_)) => {}
             Some(Line::End(why)) => return Err(Failure::no_daemon(why)),

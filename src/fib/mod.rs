@@ -7,6 +7,7 @@ pub mod hops;
 pub mod normal;
 pub mod object;
 pub mod reconcile;
+pub mod view;
 
 pub use reconcile::Fib;
 

@@ -34,46 +34,33 @@ pub struct Progress {
     pub leaving: usize,
 }
 
-/// For the status: an object, wanted or not, there or not.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Row<'a> {
-    /// The object: as wanted, else as found.
-    pub object: &'a Object,
-    /// It is wanted now.
-    pub desired: bool,
-    /// The kernel has it, as wanted.
-    pub observed: bool,
-    /// Why not.
-    pub error: Option<String>,
-}
-
 #[derive(Clone, Debug)]
-struct Wanted {
-    object: Object,
+pub(super) struct Wanted {
+    pub(super) object: Object,
     owner: InstanceId,
     stage: Stage,
     /// Its place among what the owner plans: the order in which they come.
     place: usize,
     /// As last counted in the owner's progress.
-    there: bool,
+    pub(super) there: bool,
     refused: bool,
 }
 
 /// What is going on about one key; absent when nothing is.
 #[derive(Clone, Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     /// Operations under way, oldest first, and what each leaves behind.
     in_flight: Vec<(OpId, Option<Object>)>,
     /// Not known to be there: its operation was not answered. A dump will tell; until then it may be.
     unsure: Option<Object>,
-    error: Option<OpError>,
+    pub(super) error: Option<OpError>,
     retry_at: Option<Time>,
     refusals: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Owner {
-    planned: Vec<Planned>,
+pub(super) struct Owner {
+    pub(super) planned: Vec<Planned>,
     level: Level,
     released: bool,
     /// On its way out: takes nothing from others.
@@ -84,12 +71,12 @@ struct Owner {
 /// The whole of it.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
-    owners: BTreeMap<InstanceId, Owner>,
-    wanted: Map<Key, Wanted>,
-    observed: Map<Key, Object>,
+    pub(super) owners: BTreeMap<InstanceId, Owner>,
+    pub(super) wanted: Map<Key, Wanted>,
+    pub(super) observed: Map<Key, Object>,
     /// Who asked for an object that is to go, so that its progress counts.
     leaving: Map<Key, InstanceId>,
-    slots: Map<Key, Slot>,
+    pub(super) slots: Map<Key, Slot>,
     ops: Map<OpId, Key>,
     last_op: u64,
     /// Keys to look at, in the order in which they came.
@@ -120,10 +107,10 @@ impl Fib {
         self.recount(id);
     }
 
-    /// The instance is on its way out: what another one wants as well is the other's from now on.
-    pub fn yield_to_others(&mut self, id: InstanceId) {
+    /// The instance is on its way out, or no longer: what another one wants as well is the other's meanwhile.
+    pub fn set_yielding(&mut self, id: InstanceId, yields: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.yields = true;
+            owner.yields = yields;
         }
     }
 
@@ -289,44 +276,6 @@ impl Fib {
         for id in owners {
             self.release(id);
         }
-    }
-
-    /// Every object that is wanted, and every one of ours that is there and is not.
-    pub fn rows(&self) -> Vec<Row<'_>> {
-        let mut rows: Vec<(&Key, Row<'_>)> = Vec::new();
-        for owner in self.owners.values() {
-            for p in owner.planned.iter().filter(|p| !self.wanted.contains_key(&p.key)) {
-                if !self.observed.contains_key(&p.key) {
-                    rows.push((
-                        &p.key,
-                        Row { object: &p.object, desired: false, observed: false, error: None },
-                    ));
-                }
-            }
-        }
-        for (key, wanted) in &self.wanted {
-            let error = self.slots.get(key).and_then(|s| s.error.as_ref()).map(ToString::to_string);
-            rows.push((key, Row { object: &wanted.object, desired: true, observed: wanted.there, error }));
-        }
-        for (key, object) in self.observed.iter().filter(|(k, _)| !self.wanted.contains_key(*k)) {
-            let error = self.slots.get(key).and_then(|s| s.error.as_ref()).map(ToString::to_string);
-            rows.push((key, Row { object, desired: false, observed: true, error }));
-        }
-        rows.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        rows.into_iter().map(|(_, row)| row).collect()
-    }
-
-    /// What the kernel would be told if the instance went to `level` and everything were granted, in order.
-    pub fn preview(&self, id: InstanceId, level: Level) -> Vec<String> {
-        let Some(owner) = self.owners.get(&id) else { return Vec::new() };
-        let adds = owner.planned.iter().filter(|p| p.stage.is_wanted(level, true));
-        let adds = adds.filter(|p| self.observed.get(&p.key).is_none_or(|o| !o.satisfies(&p.object)));
-        let removals = owner.planned.iter().rev().filter(|p| !p.stage.is_wanted(level, true));
-        let removals = removals.filter(|p| self.observed.contains_key(&p.key));
-        removals
-            .map(|p| format!("delete {} {}", p.object.kind(), p.object))
-            .chain(adds.map(|p| format!("add {} {}", p.object.kind(), p.object)))
-            .collect()
     }
 
     /// Makes the wanted set what the owner's level says.
@@ -555,8 +504,13 @@ impl Fib {
 
     /// Counts a key anew in its owner's progress.
     fn refresh(&mut self, key: &Key) {
-        if !self.may_be_there(key) && self.leaving.contains_key(key) {
+        let is_gone = !self.may_be_there(key);
+        if is_gone && self.leaving.contains_key(key) {
             self.stop_leaving(key);
+        }
+        if is_gone && !self.wanted.contains_key(key) {
+            // Whatever kept us from removing it, somebody else has.
+            self.forget_error(key);
         }
         let Some(wanted) = self.wanted.get(key) else { return };
         if self.observed.get(key).is_some_and(|o| o.serves(&wanted.object)) {

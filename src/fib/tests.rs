@@ -292,7 +292,10 @@ fn a_tunnel_that_leads_into_itself_is_not_there() {
     assert!(answer_all(&mut fib, now).is_empty());
     assert!(!fib.is_released(OWNERS[0]));
     let rows = fib.rows();
-    assert!(rows[0].error.as_ref().is_some_and(|e| e.contains("leads into the tunnel itself")), "{rows:?}");
+    assert!(
+        rows[0].error.as_ref().is_some_and(|e| e.to_string().contains("leads into the tunnel itself")),
+        "{rows:?}"
+    );
     assert_eq!(fib.take_notes().len(), 1);
     dump(&mut fib, &lost);
     assert!(fib.take_notes().is_empty(), "said once");

@@ -43,8 +43,13 @@ pub fn start(node: &Node, after: Duration) {
 /// Waits and sweeps.
 pub fn main(args: &AfterwardsArgs) -> ExitCode {
     std::thread::sleep(Duration::from_millis(args.wait_ms));
+    let wall = clock::wall();
     // Held by a running daemon: everything is its business now.
-    let Ok((_held, _)) = StateDir::open(&args.state_dir, &clock::wall()) else { return ExitCode::SUCCESS };
+    let Ok((_held, left)) = StateDir::open(&args.state_dir, &wall) else { return ExitCode::SUCCESS };
+    // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
+    if left.memory.kept_until.is_some_and(|until| until > wall.at) {
+        return ExitCode::SUCCESS;
+    }
     match sweep(args.protocol) {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -16,16 +16,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bgp::{BgpEdge, BgpNews};
 use super::control::{Ask, Control, ControlGroup, ControlRequest};
-use super::netlink::Netlink;
+use super::netlink::{Netlink, shortcoming};
 use super::probe::Probes;
 use super::reload::Reloads;
 use super::script::Scripts;
-use super::state::StateDir;
+use super::state::{Loaded, StateDir, StateError};
 use super::systemd::{Systemd, Watchdog};
 use super::{clock, log, reload, script_guard, sysctl};
 use crate::announcer::effect::Effect;
 use crate::announcer::event::{PeerId, RequestId};
 use crate::announcer::journal::Record;
+use crate::announcer::report::Explanation;
 use crate::announcer::{Announcer, Event, Legacy};
 use crate::bgp::{ConnId, PeerEffect, PeerEvent};
 use crate::config::model::Config;
@@ -39,12 +40,14 @@ const QUEUE: usize = 4096;
 const SESSION_QUEUE: usize = 64;
 /// Events taken from one source before the others get their turn.
 const BUDGET: usize = 256;
-/// The same of BGP, a read of up to 64 KiB each, and of operators.
+/// The same of BGP, a read of up to 64 KiB each, and of operators, whose questions may be for 100,000 routes.
 const SESSION_BUDGET: usize = 8;
-const OPERATOR_BUDGET: usize = 4;
+const OPERATOR_BUDGET: usize = 1;
 /// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
 /// ours must not look like somebody's silence.
 const SLIP: Duration = Duration::from_millis(20);
+/// How long somebody else may hold the state folder at our start: a sweep takes that at most.
+const SWEEPER: Duration = Duration::from_secs(2);
 /// How long the end may take: followers told, state on the disk.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -56,7 +59,7 @@ pub enum StartError {
     Control(#[from] super::control::ControlError),
     /// The state folder.
     #[error(transparent)]
-    State(#[from] super::state::StateError),
+    State(#[from] StateError),
     /// The kernel.
     #[error("netlink: {0} (announcerd needs CAP_NET_ADMIN and CAP_NET_RAW: run it as root or by its unit)")]
     Netlink(std::io::Error),
@@ -105,11 +108,8 @@ struct Driver {
 ///
 /// What kept it from starting.
 pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending, StartError> {
-    let wall = clock::wall();
-    let (state, loaded) = StateDir::open(&config.node.state_dir, &wall)?;
-    if let Some(note) = &loaded.note {
-        tracing::warn!("{note}");
-    }
+    let (state, loaded) = take_state(&config.node.state_dir).await?;
+    loaded.note.iter().cloned().chain(shortcoming()).for_each(|note| tracing::warn!("{note}"));
     let control = Control::bind(&config.node.control, ControlGroup(config.node.control_group.clone()))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Signals)?;
     let (kernel_events, kernel) = mpsc::channel(QUEUE);
@@ -138,6 +138,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
 
 impl Driver {
     async fn turn_until_the_end(mut self, mut inbox: Inbox) -> Ending {
+        self.probes.retain_checks(&self.core.config().checks);
         loop {
             // 1. Effects.
             self.perform();
@@ -233,7 +234,7 @@ impl Driver {
                 Effect::Peers(peers) => self.bgp.set_peers(peers),
                 Effect::Bgp { peer, effect } => self.connection(peer, effect),
                 Effect::Dump(id) => self.netlink.dump(id),
-                Effect::Reply { id, answer } => self.control.reply(id, answer),
+                Effect::Reply { id, answer } => self.control.reply(id, answer.map(|text| move || text)),
                 Effect::Journal(record) => self.journal(&record),
                 Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
                 Effect::Log(note) => log::note(&note),
@@ -286,15 +287,19 @@ impl Driver {
     fn answer(&mut self, request: ControlRequest) {
         let (id, now, wall) = (request.id, clock::now(), clock::wall());
         match request.ask {
-            Ask::Status => self.control.reply(id, Ok::<_, String>(self.core.status(now, &wall))),
+            Ask::Status => {
+                let picture = self.core.picture(now, &wall);
+                self.control.reply(id, Ok::<_, String>(move || picture.into_status()));
+            }
             Ask::Explain(name) => {
                 let answer = self.core.explain(&name, now, &wall);
-                self.control.reply(id, answer.map(|text| serde_json::json!({ "text": text })));
+                let words = |answer: Explanation| move || serde_json::json!({ "text": answer.into_lines() });
+                self.control.reply(id, answer.map(words));
             }
             Ask::Events { after, .. } => {
                 let events: Vec<EventStatus> =
                     self.core.events_after(after).map(|r| EventStatus::new(r, &wall)).collect();
-                self.control.reply(id, Ok::<_, String>(events));
+                self.control.reply(id, Ok::<_, String>(move || events));
             }
             Ask::Change(command) => self.core.handle_event(Event::Command { id, command }, now),
             Ask::Reload => self.begin_reload(Some(id)),
@@ -337,7 +342,7 @@ impl Driver {
             self.manager.ready(words);
         }
         if let Some(id) = loaded.request {
-            let answer = answer.map(|lines| lines.join("\n"));
+            let answer = answer.map(|lines| move || lines.join("\n"));
             self.control.reply(id, answer.map_err(super::control::Refusal::config));
         }
     }
@@ -366,6 +371,19 @@ impl Driver {
             tracing::error!("the state could not be saved in time");
         }
         self.control.close(FAREWELL).await;
+    }
+}
+
+/// The state folder may be held for a moment by the process that sweeps what an earlier daemon kept.
+async fn take_state(path: &Path) -> Result<(StateDir, Loaded), StateError> {
+    let deadline = Instant::now() + SWEEPER;
+    loop {
+        match StateDir::open(path, &clock::wall()) {
+            Err(StateError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(SWEEPER / 20).await;
+            }
+            other => return other,
+        }
     }
 }
 

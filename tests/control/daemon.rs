@@ -124,27 +124,31 @@ async fn drive(
     }
 }
 
+fn refuse(control: &Control, id: RequestId, why: impl Into<Refusal>) {
+    control.reply(id, Err::<fn(), _>(why));
+}
+
 fn answer(control: &Control, id: RequestId, ask: Ask) {
     match ask {
-        Ask::Status => control.reply::<_, Refusal>(id, Ok(status())),
+        Ask::Status => control.reply::<_, Refusal>(id, Ok(status)),
         Ask::Explain(name) if &*name == "mute" => {}
         Ask::Explain(name) if &*name == "mainland" => {
             control.reply::<_, Refusal>(
                 id,
-                Ok(json!({"text": ["mainland is BACKUP", "  the primary is well"]})),
+                Ok(|| json!({"text": ["mainland is BACKUP", "  the primary is well"]})),
             );
         }
         Ask::Explain(name) => {
-            control.reply::<String, _>(id, Err(format!("there is no instance `{name}`; there is: mainland")));
+            refuse(control, id, format!("there is no instance `{name}`; there is: mainland"));
         }
         Ask::Events { after, .. } => {
             let past: Vec<EventStatus> = (after + 1..=3).map(event).collect();
-            control.reply::<_, Refusal>(id, Ok(past));
+            control.reply::<_, Refusal>(id, Ok(move || past));
         }
-        Ask::Change(command) => control.reply::<_, Refusal>(id, Ok(format!("done: {command:?}"))),
+        Ask::Change(command) => control.reply::<_, Refusal>(id, Ok(move || format!("done: {command:?}"))),
         Ask::Reload => {
             let error = "/etc/announcer.toml:3:1: nod: unknown key".to_owned();
-            control.reply::<String, _>(id, Err(Refusal::config(error)));
+            refuse(control, id, Refusal::config(error));
         }
     }
 }

@@ -276,6 +276,17 @@ fn a_reader_that_leaves_is_no_failure() {
     }
 }
 
+/// `events -f | head -n 3` ends when `head` does, though no transition follows.
+#[test]
+fn a_follower_whose_reader_has_left_does_not_wait_for_the_next_transition() {
+    let daemon = Daemon::start(None);
+    let mut ctl = daemon.ctl_command(&["events", "-f", "-j"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(ctl.stdout.take().unwrap()).lines();
+    assert_eq!(lines.by_ref().take(3).map(Result::unwrap).count(), 3, "all that has happened");
+    drop(lines);
+    assert_eq!(ctl.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn sweep_leaves_a_running_daemon_alone() {
     let daemon = Daemon::start(None);

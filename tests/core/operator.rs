@@ -26,6 +26,17 @@ fn force_stands_in_for_the_primary_and_never_for_require() {
     assert_eq!(rig.state("a"), State::Fault);
 }
 
+/// An operator who takes the traffic away for a while says nothing of the primary: no flap, no longer failback delay.
+#[test]
+fn a_forced_handback_is_no_flap() {
+    let mut rig = Rig::master(STANDBY);
+    rig.force(Forced::Backup, None);
+    rig.run(60 * SECOND);
+    rig.command(Command::Auto { instance: "a".into() }).expect("a command");
+    rig.until_state("a", State::Master, 10 * SECOND);
+    assert_eq!(rig.instance("a").flaps, 0);
+}
+
 /// Forced MASTER while `require` is unknown: it is awaited, and then followed.
 #[test]
 fn a_forced_takeover_waits_for_require() {
@@ -143,7 +154,7 @@ fn an_unknown_instance() {
 #[test]
 fn explain() {
     let rig = Rig::settled(STANDBY);
-    let text = rig.core.explain("a", rig.now, &clock()).unwrap().join("\n");
+    let text = rig.core.explain("a", rig.now, &clock()).unwrap().into_lines().join("\n");
     for part in [
         "a is in BACKUP",
         "The primary is well",

@@ -5,6 +5,18 @@ use announcerd::announcer::journal::State;
 use crate::fake::{MS, SECOND, Target};
 use crate::rig::{Rig, STANDBY, standby, with};
 
+/// Guards at run time: a name of the primary that resolves to what this machine draws to itself asks ourselves. What is
+/// required may well be our own.
+#[test]
+fn probes_of_a_primary_know_what_is_our_own() {
+    let local =
+        "[[instance.route]]\nto = \"198.51.100.128/32\"\ndev = \"lo\"\ntype = \"local\"\nexport = false\n";
+    let rig = Rig::settled(&format!("{STANDBY}{local}"));
+    let own = |check: &str| rig.own[check].iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(own("ping"), ["172.16.1.1/32", "198.51.100.0/24", "10.20.0.0/16", "198.51.100.128/32"]);
+    assert_eq!(own("uplink"), Vec::<String>::new());
+}
+
 fn two(primary: &str) -> String {
     let http = "[[check]]\nname = \"http\"\ntype = \"tcp\"\nhost = \"198.18.0.2\"\nport = 80\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3\nrise = 2\n[[instance]]";
     with(&standby(primary), "[[instance]]", http)

@@ -1,6 +1,6 @@
 //! SPEC 4, "Reload": what did not change is not disturbed.
 
-use announcerd::announcer::event::Event;
+use announcerd::announcer::event::{Event, ScriptEnd};
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
@@ -101,6 +101,25 @@ fn instances_come_and_go() {
     assert!(rig.has_told("run /stop") && rig.has_told("run /master"));
     assert_eq!(rig.kernel.objects.len(), 4, "the new one has them now");
     assert!(!rig.memory.instances.contains_key("a"));
+}
+
+/// An instance that comes back while it still leaves is the same one: its scripts go on one at a time, in order
+/// (FIELD 1), and nothing is announced before INIT is over.
+#[test]
+fn an_instance_that_comes_back_before_it_has_left() {
+    let mut rig = Rig::master(STANDBY);
+    rig.programs.takes.insert("/stop", (5 * SECOND, ScriptEnd::Exited(0)));
+    let without = &STANDBY[..STANDBY.find("[[instance]]").expect("an instance")];
+    rig.reload(&format!("{without}{}", b("")));
+    assert_eq!(rig.state("a"), State::Stop);
+    rig.run(SECOND);
+    rig.reload(STANDBY);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [State::Stop, State::Init, State::Master]);
+    assert_eq!(rig.started(), ["/stop", "/master"]);
+    assert_eq!(rig.when("run /master").since(rig.when("run /stop")), 5 * SECOND);
+    assert!(rig.kernel.has(EXPORT) && rig.kernel.has(SUPPORT));
+    assert!(rig.memory.instances.contains_key("a"));
 }
 
 /// A check that asks something else starts anew; the others do not.

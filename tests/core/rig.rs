@@ -1,6 +1,7 @@
 //! The core with a fake world around it, and virtual time that jumps to the next thing that happens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use announcerd::announcer::effect::{Effect, ScriptRun};
@@ -11,6 +12,7 @@ use announcerd::announcer::{Announcer, Legacy};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
 use announcerd::fib::object::LinkState;
+use announcerd::net::Prefix;
 use announcerd::status::{CheckStatus, InstanceStatus, Status, WallClock};
 use announcerd::time::Time;
 
@@ -119,6 +121,8 @@ pub struct Rig {
     pub runs: Vec<ScriptRun>,
     /// Probes sent, by check.
     pub probes: Vec<(Time, String)>,
+    /// What a check's probe must not be answered from.
+    pub own: BTreeMap<String, Arc<[Prefix]>>,
     pub cancelled: usize,
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,
@@ -170,6 +174,7 @@ impl Rig {
             records: Vec::new(),
             runs: Vec::new(),
             probes: Vec::new(),
+            own: BTreeMap::new(),
             cancelled: 0,
             dumps: 0,
             replies: Vec::new(),
@@ -289,7 +294,8 @@ impl Rig {
     fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
-                Effect::Probe { id, check, .. } => {
+                Effect::Probe { id, check, own } => {
+                    self.own.insert(check.name.to_string(), own);
                     self.probes.push((self.now, check.name.to_string()));
                     let default = Target::Answers(10 * MS);
                     let target = self.targets.entry(check.name.to_string()).or_insert(default);

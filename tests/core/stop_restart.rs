@@ -97,6 +97,18 @@ fn a_resumed_master_that_is_blind_gives_up() {
     assert_eq!(rig.until_state("a", State::Fault, 60 * SECOND).as_secs(), 3);
 }
 
+/// A resumed MASTER announces from the start: it does not wait for the primary to be decided before it obeys `require`.
+#[test]
+fn a_resumed_master_whose_require_is_unmet_is_fault_at_once() {
+    let mut rig = Rig::master(STANDBY);
+    rig.set("uplink", Target::Refuses(MS));
+    rig.set("ping", Target::Blind);
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    let took = rig.until_state("a", State::Fault, 60 * SECOND);
+    assert!(took <= 3 * SECOND, "{took:?}: the fall of `uplink`, and not init_timeout");
+    assert!(!rig.kernel.has(EXPORT));
+}
+
 /// A crash while a MASTER is being resumed: it still is one.
 #[test]
 fn a_crash_while_resuming_resumes() {
@@ -145,6 +157,25 @@ fn overrides_and_flaps_survive() {
     assert_eq!(rig.state("a"), State::Backup);
     let took = rig.until_state("a", State::Master, 100 * SECOND);
     assert_eq!(took, 60 * SECOND, "the rest of the hundred seconds");
+}
+
+/// Nor does a crash forgive the recoveries of the last hour.
+#[test]
+fn recoveries_survive() {
+    let mut rig = Rig::master(STANDBY);
+    for _ in 0..2 {
+        rig.set("uplink", Target::Refuses(MS));
+        rig.until_state("a", State::Fault, 10 * SECOND);
+        rig.set("uplink", Target::Answers(MS));
+        rig.until_state("a", State::Master, 60 * SECOND);
+    }
+    let mut rig = rig.crash(STANDBY, SECOND, true);
+    rig.until_state("a", State::Master, 10 * SECOND);
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until("require is met", 10 * SECOND, |r| r.instance("a").require.as_deref() == Some("met"));
+    assert_eq!(rig.until_state("a", State::Master, 60 * SECOND), 4 * SECOND, "the third within an hour");
 }
 
 /// What is kept is written when it changes, and then only.

@@ -16,8 +16,8 @@ fn a_killed_master_resumes_without_a_flap() {
     assert!(rig.kernel_has());
     rig.node.restart().unwrap();
     rig.wait_state(State::Master);
-    // A probe or two later it still is, by what the checks say now.
-    crate::rig::let_pass(std::time::Duration::from_secs(2));
+    // A few probes later it still is, by what the checks say now.
+    rig.wait_probes(3);
     rig.wait_state(State::Master);
     assert!(rig.isp_has());
     assert_eq!(rig.told(), told);

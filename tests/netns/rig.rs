@@ -165,6 +165,19 @@ impl Rig {
             .unwrap_or_else(|e| panic!("{e}\n{}", self.node.log()));
     }
 
+    /// Waits until each check has `more` further results in a row (or as many anew, if its count began anew).
+    pub fn wait_probes(&self, more: u32) {
+        let counts = || -> Vec<u32> {
+            self.node.status().unwrap().checks.iter().map(|c| c.successes + c.failures).collect()
+        };
+        let before = counts();
+        let went_on = |(now, before): (u32, u32)| now >= before + more || (more..before).contains(&now);
+        wait_for("further probes", LIMIT, || {
+            counts().into_iter().zip(before.clone()).all(went_on).then_some(())
+        })
+        .unwrap_or_else(|e| panic!("{e}: {before:?} became {:?}\n{}", counts(), self.node.log()));
+    }
+
     /// Writes an executable script into [`SCRIPTS`] and returns its path.
     pub fn script(lab: &Topology, name: &str, body: &str) -> String {
         use std::os::unix::fs::PermissionsExt;

@@ -160,7 +160,7 @@ fn a_pause_is_no_failure() {
     rig.node.daemon().signal(Signal::SIGSTOP).unwrap();
     let_pass(Duration::from_secs(4));
     rig.node.daemon().signal(Signal::SIGCONT).unwrap();
-    let_pass(Duration::from_secs(2));
+    rig.wait_probes(3);
     assert_eq!(rig.transitions(), ["INIT-BACKUP"]);
     rig.take_over();
 }
@@ -184,8 +184,10 @@ fn a_reload_disturbs_nothing() {
     rig.configure("[[instance]]\nname = \"broken\"\nfailback_dellay = \"3s\"\n");
     let refusal = rig.node.ask(&json!({"command": "reload"})).unwrap_err().to_string();
     assert!(refusal.contains("failback_dellay"), "{refusal}");
+    let refusals = |rig: &Rig| rig.node.log().matches("not reloaded").count();
+    let answered = refusals(&rig);
     rig.node.daemon().signal(Signal::SIGHUP).unwrap();
-    let_pass(Duration::from_secs(1));
+    wait_for("the second refusal", LIMIT, || (refusals(&rig) > answered).then_some(())).unwrap();
 
     assert_eq!(rig.node.state(&name).unwrap(), State::Master);
     assert_eq!((rig.told(), rig.transitions()), before);

@@ -163,6 +163,7 @@ fn what_is_not_ours_is_left_alone_and_said() {
         assert_eq!(line.ip("-d link show gre1"), before);
         assert!(!line.ip("route").contains("198.51.100.0/24"), "what hangs on it waits");
         // Under another name it is still in the way: the kernel allows one of the same ends.
+        line.ip("link set gre1 down");
         line.ip("link set gre1 name gre2");
         line.wait_for_error(&node, "gre1", "with the same ends and key");
         line.ip("link delete gre2");

@@ -107,14 +107,14 @@ impl Control {
     }
 
     /// Answers a question; a second answer, or one that comes too late, goes nowhere. Never blocks: the answer is
-    /// turned into JSON elsewhere.
-    pub fn reply<T, E>(&self, id: RequestId, answer: Result<T, E>)
+    /// made by what is given here, and turned into JSON, elsewhere.
+    pub fn reply<T, E>(&self, id: RequestId, answer: Result<impl FnOnce() -> T + Send + 'static, E>)
     where
-        T: Serialize + Send + 'static,
+        T: Serialize,
         E: Into<Refusal>,
     {
         match answer {
-            Ok(answer) => self.hub.reply(id, false, Box::new(move || render_ok(&answer))),
+            Ok(answer) => self.hub.reply(id, false, Box::new(move || render_ok(&answer()))),
             Err(refusal) => {
                 let line = render_refusal(&refusal.into());
                 self.hub.reply(id, true, Box::new(move || line));

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -25,10 +25,14 @@ const RTA_OIF: u16 = 4;
 /// The fixed head of a route message.
 const ROUTE_HEAD: usize = 12;
 
-/// Asks the kernel; some 20 us for each question. The socket is opened when first needed, in the network namespace of the
+/// Asks the kernel; some 20 us for each question, but it may have to wait for the kernel's lock behind a bulk of changes,
+/// so a thread does it, one question at a time. The socket is opened when first needed, in the network namespace of the
 /// thread that asks.
-#[derive(Default)]
-pub struct Egress(Mutex<Option<Channel>>);
+#[derive(Clone, Default)]
+pub struct Egress {
+    channel: Arc<Mutex<Option<Channel>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl std::fmt::Debug for Egress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,8 +43,20 @@ impl std::fmt::Debug for Egress {
 impl Egress {
     /// What keeps this machine from sending to `to` from `origin`: "our own link eth0 has no carrier". None if
     /// nothing does, or if it cannot be found out.
-    pub fn trouble(&self, to: IpAddr, origin: &Origin) -> Option<String> {
-        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub async fn trouble(&self, to: IpAddr, origin: &Origin) -> Option<String> {
+        // Else a thousand silent targets would be a thousand threads.
+        let turn = self.turn.clone().lock_owned().await;
+        let (egress, origin) = (self.clone(), origin.clone());
+        let question = move || {
+            // Until the kernel has answered, even if nobody waits for it any more.
+            let _turn = turn;
+            egress.ask(to, &origin)
+        };
+        tokio::task::spawn_blocking(question).await.ok().flatten()
+    }
+
+    fn ask(&self, to: IpAddr, origin: &Origin) -> Option<String> {
+        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match &mut *channel {
             Some(open) => trouble(open, to, origin),
             closed => Channel::open().and_then(|open| trouble(closed.insert(open), to, origin)),

@@ -25,6 +25,7 @@ mod monitor;
 mod names;
 mod ops;
 mod queue;
+mod release;
 mod rules;
 mod socket;
 mod standing;
@@ -46,6 +47,7 @@ use queue::Queue;
 use socket::Channel;
 
 pub use egress::Egress;
+pub use release::shortcoming;
 pub use sweep::sweep;
 
 /// Stack of each thread in octets: nothing is recursive, buffers are on the heap.

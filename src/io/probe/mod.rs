@@ -155,19 +155,19 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
         Ok(rtt) => Outcome::Success { rtt },
         Err(Fault::Theirs(why)) => Outcome::Failure(why),
         Err(Fault::Ours(why)) => Outcome::Blind(why),
-        Err(Fault::Silence { to, why }) => silence(kit, &check.probe, to, why),
+        Err(Fault::Silence { to, why }) => silence(kit, &check.probe, to, why).await,
     }
 }
 
 /// SPEC 4: with our own link down it counts as neither.
-fn silence(kit: &Kit, probe: &Probe, to: IpAddr, why: String) -> Outcome {
+async fn silence(kit: &Kit, probe: &Probe, to: IpAddr, why: String) -> Outcome {
     let origin = match probe {
         Probe::Ping(ping) => &ping.origin,
         Probe::Tcp(tcp) => &tcp.origin,
         Probe::Http(http) => &http.origin,
         Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::File(_) => return Outcome::Failure(why),
     };
-    match kit.egress.trouble(to, origin) {
+    match kit.egress.trouble(to, origin).await {
         Some(trouble) => Outcome::Blind(format!("{trouble} ({why})")),
         None => Outcome::Failure(why),
     }

@@ -35,6 +35,10 @@ struct Instance {
     forced: Option<ForcedUntil>,
     flaps: u32,
     last_failback_ns: Option<i64>,
+    #[serde(default)]
+    recoveries: u32,
+    #[serde(default)]
+    last_recovery_ns: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +60,8 @@ impl StateFile {
             forced: r.forced.map(|f| ForcedUntil { state: f.state, until_ns: f.until.map(Time::as_nanos) }),
             flaps: r.flaps,
             last_failback_ns: r.last_failback.map(Time::as_nanos),
+            recoveries: r.recoveries,
+            last_recovery_ns: r.last_recovery.map(Time::as_nanos),
         };
         StateFile {
             version: VERSION,
@@ -102,6 +108,8 @@ impl StateFile {
             forced: i.forced.map(|f| Override { state: f.state, until: f.until_ns.map(time) }),
             flaps: i.flaps,
             last_failback: i.last_failback_ns.map(time),
+            recoveries: i.recoveries,
+            last_recovery: i.last_recovery_ns.map(time),
         };
         let kept_until = self.kept_until_ns.map(time);
         let instances = self.instances.into_iter().map(|(name, i)| (name.into(), remembered(i))).collect();
@@ -147,6 +155,8 @@ pub(super) mod tests {
             forced: Some(Override { state: Forced::Master, until: Some(seconds(until)) }),
             flaps: 3,
             last_failback: Some(seconds(since - 50)),
+            recoveries: 2,
+            last_recovery: Some(seconds(since - 20)),
         };
         Memory { instances: [("mainland".into(), remembered)].into(), kept_until: None, maintenance: true }
     }
