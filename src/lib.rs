@@ -23,7 +23,8 @@
 //! - [`announcer`]: the composition. [`announcer::gate`] turns verdicts into "the primary is down" and "`require` is
 //!   met"; [`announcer::instance`] is the state machine of keepalived's words; [`announcer::witness`] keeps our own
 //!   isolation from being taken for the primary's death; [`announcer::scripts`] runs notify scripts in order.
-//! - [`fib`]: kernel objects wanted and observed, and the operations between the two.
+//! - [`fib`]: kernel objects (tunnels, addresses, routes, rules) wanted and observed, and the operations between the
+//!   two; [`fib::hops`] chooses among a route's next hops.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
 //! - [`bfd`]: sessions that know in milliseconds whether a neighbour is there. Pure too; they run in a thread of their own
 //!   ([`io::bfd`]), and the core hears of changes only.

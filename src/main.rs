@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use announcerd::demo;
 use announcerd::io::systemd::Systemd;
-use announcerd::io::{afterwards, driver, log, reload};
+use announcerd::io::{afterwards, driver, log, reload, sysctl};
 
 /// EX_CONFIG of sysexits(3).
 const CONFIG_ERROR: u8 = 78;
@@ -52,8 +52,10 @@ fn main() -> ExitCode {
 
 fn check(args: &Args) -> ExitCode {
     match reload::read(&args.config) {
-        Ok((_, warnings)) => {
+        Ok((config, warnings)) => {
             warnings.iter().for_each(|w| eprintln!("{w}"));
+            let of_machine = sysctl::warnings(&config, &sysctl::of_this_machine);
+            of_machine.iter().for_each(|w| eprintln!("{}: warning: {w}", args.config.display()));
             println!("{}: no errors", args.config.display());
             ExitCode::SUCCESS
         }
@@ -80,7 +82,13 @@ fn daemon(args: &Args, manager: Systemd, complaint: Option<String>) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    warnings.iter().map(ToString::to_string).chain(complaint).for_each(|w| tracing::warn!("{w}"));
+    let of_machine = sysctl::warnings(&config, &sysctl::of_this_machine);
+    warnings
+        .iter()
+        .map(ToString::to_string)
+        .chain(of_machine)
+        .chain(complaint)
+        .for_each(|w| tracing::warn!("{w}"));
     let node = config.node.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

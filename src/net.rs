@@ -28,7 +28,7 @@ impl fmt::Display for RouterId {
 }
 
 /// The kernel's number of a network interface, in the network namespace of the process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct IfIndex(pub u32);
 
 /// The two address families that can be routed here.

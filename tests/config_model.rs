@@ -221,6 +221,7 @@ fn every_key_of_an_instance_arrives_in_the_model() {
         kind: RouteKind::Unicast,
         dev: Some("lo".into()),
         via: None,
+        nexthops: None,
         src: None,
         table: 254,
         metric: 0,
@@ -295,13 +296,15 @@ fn the_shipped_examples_are_right_and_give_no_warning() {
         "route-server-standby.toml",
         "primary-site.toml",
         "anycast.toml",
+        "dual-gateway.toml",
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
         match config::load(&path, &env()) {
             Ok((config, warnings)) => {
                 assert!(warnings.is_empty(), "{name}: {warnings:?}");
                 let instance = &config.instances[0];
-                assert!(instance.routes.iter().any(|r| r.export) || !instance.announces.is_empty());
+                let announces = instance.routes.iter().any(|r| r.export) || !instance.announces.is_empty();
+                assert!(announces || instance.routes.iter().any(|r| r.nexthops.is_some()));
             }
             Err(diagnostics) => panic!("{diagnostics}"),
         }

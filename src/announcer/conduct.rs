@@ -13,6 +13,7 @@ use super::witness::Rows;
 use super::{Announcer, Effect, Legacy};
 use crate::config::model::{self, Name};
 use crate::fib::desired;
+use crate::fib::hops::Choices;
 use crate::health::{Check, Verdict};
 use crate::time::Time;
 
@@ -33,6 +34,8 @@ pub(super) struct Member {
     held: Option<Job>,
     /// The transition whose kernel work is not done yet.
     open: Option<u64>,
+    /// The next hops in use.
+    pub(super) hops: Choices,
     /// No longer configured: it leaves, and is then forgotten.
     pub(super) retired: bool,
 }
@@ -63,6 +66,7 @@ impl Announcer {
             instance,
             held: None,
             open: None,
+            hops: Choices::new(),
             retired: false,
         };
         self.members.insert(id, member);
@@ -77,6 +81,7 @@ impl Announcer {
 
     /// Who goes by which check; to be called when an instance has come, gone or changed.
     pub(super) fn index_users(&mut self) {
+        self.index_hops();
         self.users.clear();
         for (id, member) in &self.members {
             for check in member.primary.iter().chain(&member.require) {

@@ -8,8 +8,9 @@
 //!
 //! Checks, instances, scripts and kernel objects never call each other: they return what happened to them, and the
 //! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
-//! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `bgp.rs` what the peers
-//! are told, `bfd.rs` whom sessions are for, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain.
+//! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `hops.rs` which next hops are used, `bgp.rs`
+//! what the peers are told, `bfd.rs` whom sessions are for, `operate.rs` what operators ask, `reload.rs` a new
+//! configuration, `report.rs` the picture for status and explain.
 
 mod bfd;
 mod bgp;
@@ -17,6 +18,7 @@ mod conduct;
 pub mod effect;
 pub mod event;
 pub mod gate;
+mod hops;
 pub mod instance;
 pub mod journal;
 mod kernel;
@@ -95,6 +97,8 @@ pub struct Announcer {
     stale: BTreeSet<InstanceId>,
     /// Instances whose last transition the kernel has not seen through.
     open: BTreeSet<InstanceId>,
+    /// Instances that have routes with several next hops.
+    hopped: Vec<InstanceId>,
     /// Instances that are no longer configured, and are leaving.
     retired: BTreeSet<InstanceId>,
     kept_until: Option<Time>,
@@ -142,6 +146,7 @@ impl Announcer {
             memory_stale: true,
             stale: BTreeSet::new(),
             open: BTreeSet::new(),
+            hopped: Vec::new(),
             retired: BTreeSet::new(),
             kept_until: None,
             present: now,
@@ -231,6 +236,7 @@ impl Announcer {
 
     /// After every event: operations that are due go out, and what must survive is kept.
     fn settle(&mut self, now: Time) {
+        self.choose_hops(now);
         self.plan_kernel(now);
         self.tell_peers(now);
         self.conclude(now);

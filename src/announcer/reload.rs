@@ -112,7 +112,14 @@ impl Announcer {
         if *member.instance.config == *config {
             return;
         }
-        let planned = desired::planned(&config);
+        // Until the next hops are chosen anew, those that are the same ones stay in use.
+        if member.instance.config.routes != config.routes {
+            member.hops.retain(|n, _| {
+                let route = |c: &model::Instance| c.routes.get(*n).map(|r| (r.to, r.nexthops.clone()));
+                route(&member.instance.config) == route(&config)
+            });
+        }
+        let planned = desired::planned_with(&config, &member.hops);
         member.instance.config = config;
         self.fib.set_objects(id, planned);
         self.timers.set(Timer::Instance(id), Some(now));

@@ -106,6 +106,7 @@ impl Announcer {
         self.explain_override(member, clock, &mut text);
         self.explain_primary(member, now, &mut text);
         self.explain_require(member, now, &mut text);
+        self.explain_hops(member, &mut text);
         if let Some((what, at)) = i.pending() {
             let left = humantime::format_duration(std::time::Duration::from_secs(at.since(now).as_secs()));
             text.push(format!("Pending: {what} in {left}, at {}.", clock.date(at)));

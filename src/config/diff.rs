@@ -145,6 +145,8 @@ fn bgp(old: &Bgp, new: &Bgp) -> Vec<String> {
 
 fn instance(old: &Instance, new: &Instance) -> Vec<String> {
     let mut words = words_of(facts_that_differ(facts::instance(old), facts::instance(new)));
+    words.extend(objects("tunnel", &facts::tunnels(old), &facts::tunnels(new)));
+    words.extend(objects("rule", &facts::rules(old), &facts::rules(new)));
     words.extend(objects("route", &facts::routes(old), &facts::routes(new)));
     words.extend(objects("address", &facts::addresses(old), &facts::addresses(new)));
     words.extend(announces(&old.announces, &new.announces));
@@ -222,8 +224,8 @@ fn objects<K: Eq + Hash>(kind: &str, old: &[(K, String)], new: &[(K, String)]) -
 
 fn group(kind: &str, verb: &str, list: &[&String]) -> Vec<String> {
     if list.len() > LISTED {
-        let plural = if kind == "address" { "addresses" } else { "routes" };
-        return vec![format!("{} {plural} {verb}", list.len())];
+        let ending = if kind == "address" { "es" } else { "s" };
+        return vec![format!("{} {kind}{ending} {verb}", list.len())];
     }
     list.iter().map(|words| format!("{kind} {words} {verb}")).collect()
 }

@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use super::duration::show;
 use super::model::{
-    Address, Announce, Bgp, BgpSession, Check, Exec, Failback, Fall, File, Host, Http, Instance, Link, Node,
-    Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route, RouteKind, Scope, Secret, Tcp,
-    When,
+    Address, Announce, Bgp, BgpSession, Check, Exec, Failback, Fall, File, HopMode, Host, Http, Instance,
+    Link, NextHop, NextHops, Node, Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route,
+    RouteKind, Rule, Scope, Secret, Tcp, Tunnel, When, WhenNone,
 };
 use crate::bfd::{Hops, Path, SessionConfig};
 use crate::bgp::{Attributes, GracefulRestartConfig, PeerConfig};
+use crate::fib::normal;
+use crate::fib::object::RuleObject;
 use crate::net::Prefix;
 
 /// What is said of one key.
@@ -186,6 +188,8 @@ pub(super) fn instance(instance: &Instance) -> Vec<Fact> {
         notify: scripts,
         routes: _,
         addresses: _,
+        tunnels: _,
+        rules: _,
         announces: _,
     } = instance;
     let failback = match failback {
@@ -327,7 +331,8 @@ pub(super) fn routes(instance: &Instance) -> Vec<((Prefix, u32, u32), String)> {
 }
 
 fn route(route: &Route) -> String {
-    let Route { to, kind, dev, via, src, table, metric, scope, onlink, mtu, advmss, export, when } = route;
+    let Route { to, kind, dev, via, nexthops, src, table, metric, scope, onlink, mtu, advmss, export, when } =
+        route;
     let kind = match kind {
         RouteKind::Unicast => "",
         RouteKind::Local => "local ",
@@ -343,6 +348,7 @@ fn route(route: &Route) -> String {
     };
     say("via", via.map(|v| v.to_string()));
     say("dev", dev.clone());
+    say("nexthops", nexthops.as_ref().map(self::nexthops));
     say("src", src.map(|s| s.to_string()));
     say("table", (*table != 254).then(|| table.to_string()));
     say("metric", (*metric != 0).then(|| metric.to_string()));
@@ -378,4 +384,43 @@ fn when(when: When) -> &'static str {
         When::Always => "always",
         When::Master => "master",
     }
+}
+
+fn nexthops(nexthops: &NextHops) -> String {
+    let NextHops { hops, mode, when_none } = nexthops;
+    let hop = |hop: &NextHop| {
+        let NextHop { via, dev, check, weight } = hop;
+        let words = [
+            via.map(|via| format!("via {via}")),
+            dev.as_ref().map(|dev| format!("dev {dev}")),
+            check.as_ref().map(|check| format!("check {check}")),
+            (*weight != 1).then(|| format!("weight {weight}")),
+        ];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    let mode = match mode {
+        HopMode::Failover => "failover",
+        HopMode::Ecmp => "ecmp",
+    };
+    let when_none = match when_none {
+        WhenNone::Keep => "keep",
+        WhenNone::Remove => "remove",
+    };
+    format!("{} mode {mode} when_none {when_none}", list(&hops.iter().map(hop).collect::<Vec<_>>()))
+}
+
+/// The tunnels by their names, each in words.
+pub(super) fn tunnels(instance: &Instance) -> Vec<(String, String)> {
+    let words = |t: &Tunnel| {
+        // The object's words have every attribute; what it has not is said here.
+        let addresses: Vec<String> = t.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect();
+        format!("{} addresses {} when {}", normal::tunnel_object(t), list(&addresses), when(t.when))
+    };
+    instance.tunnels.iter().map(|t| (t.name.clone(), words(t))).collect()
+}
+
+/// The rules, each in words.
+pub(super) fn rules(instance: &Instance) -> Vec<(RuleObject, String)> {
+    let words = |r: &Rule| format!("{} when {}", normal::rule_object(r), when(r.when));
+    instance.rules.iter().map(|r| (normal::rule_object(r), words(r))).collect()
 }

@@ -100,13 +100,14 @@ fn peers_are_elsewhere(report: &Report<'_>, own: &Own<'_>, peers: &[ReadBgp]) {
 }
 
 /// Everything that draws traffic to this machine while it is MASTER, with its place.
-struct Own<'i> {
+pub(super) struct Own<'i> {
     kernel: PrefixMap<Span>,
     announces: Vec<&'i ReadAnnounce>,
 }
 
 impl<'i> Own<'i> {
-    fn new(instances: &'i [ReadInstance]) -> Self {
+    /// Of all instances.
+    pub fn new(instances: &'i [ReadInstance]) -> Self {
         let routes = instances.iter().flat_map(|i| &i.routes).filter(|read| read.route.draws_to_us());
         let routes = routes.map(|read| (read.route.to, read.to.clone()));
         let addresses = instances.iter().flat_map(|i| &i.addresses);
@@ -118,7 +119,7 @@ impl<'i> Own<'i> {
     }
 
     /// What of it holds `prefix`. An announced default route holds everything and draws nothing of ours.
-    fn covering(&self, prefix: Prefix) -> Option<(Prefix, Span)> {
+    pub fn covering(&self, prefix: Prefix) -> Option<(Prefix, Span)> {
         let announced = || {
             self.announces.iter().filter_map(|a| a.prefixes.as_ref()).find_map(|prefixes| {
                 let found = prefixes.set.covering(prefix).filter(|p| !p.is_default())?;
@@ -130,7 +131,7 @@ impl<'i> Own<'i> {
 }
 
 /// The address that a check asks, if the file says which.
-fn target(check: &Check) -> Option<IpAddr> {
+pub(super) fn target(check: &Check) -> Option<IpAddr> {
     let of_host = |host: &Host| match host {
         Host::Address(address) => Some(*address),
         Host::Name(_) => None,

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::announce::{self, ReadAnnounce};
 use super::check::path_of;
-use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require};
+use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require, When};
 use super::reader::{Item, Table};
 use super::report::Span;
 use super::route::{ReadAddress, ReadRoute};
-use super::{Env, duration, route, values};
+use super::rule::ReadRule;
+use super::tunnel::ReadTunnel;
+use super::{Env, duration, route, rule, tunnel, values};
 
 const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
     Duration::from_secs(least)..=Duration::from_secs(most)
@@ -25,7 +27,7 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
 const DEFAULT_NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What gives an instance an effect on the kernel and on peers.
-const OBJECTS: [&str; 3] = ["route", "address", "announce"];
+const OBJECTS: [&str; 5] = ["tunnel", "route", "address", "rule", "announce"];
 /// What gives it an effect on anything else.
 const SCRIPTS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
 
@@ -69,6 +71,10 @@ pub(super) struct ReadInstance {
     pub routes: Vec<ReadRoute>,
     /// The addresses that are right.
     pub addresses: Vec<ReadAddress>,
+    /// The tunnels that are right.
+    pub tunnels: Vec<ReadTunnel>,
+    /// The rules that are right.
+    pub rules: Vec<ReadRule>,
     /// The announcements.
     pub announces: Vec<ReadAnnounce>,
     /// Everything else.
@@ -118,6 +124,8 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
     let rest = rest(&mut table, env);
     let routes = table.or("route", Vec::new(), |i| route::read_routes(&i));
     let addresses = table.or("address", Vec::new(), |i| route::read_addresses(&i));
+    let tunnels = table.or("tunnel", Vec::new(), |i| tunnel::read_all(&i));
+    let rules = table.or("rule", Vec::new(), |i| rule::read_all(&i));
     let announces = table.or("announce", Vec::new(), |i| announce::read_all(&i, env));
     let does_something = OBJECTS.iter().any(|key| table.has(key))
         || SCRIPTS.iter().any(|key| table.is_wrong(key))
@@ -136,6 +144,8 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
         require,
         routes,
         addresses,
+        tunnels,
+        rules,
         announces,
         rest,
         does_something,
@@ -271,6 +281,16 @@ impl ReadGate {
 }
 
 impl ReadInstance {
+    /// True if being MASTER or not makes a difference: not all that there is is there always.
+    pub fn hangs_on_its_state(&self) -> bool {
+        let whens = self.routes.iter().map(|r| r.route.when);
+        let whens = whens.chain(self.addresses.iter().map(|a| a.address.when));
+        let whens = whens.chain(self.tunnels.iter().map(|t| t.tunnel.when));
+        let mut whens = whens.chain(self.rules.iter().map(|r| r.rule.when)).peekable();
+        let scripts = self.rest.notify.commands().iter().any(|words| !words.is_empty());
+        whens.peek().is_none() || whens.any(|w| w == When::Master) || !self.announces.is_empty() || scripts
+    }
+
     /// The instance, once everything about it is known to be right; `all_peers` are the names of every `[[bgp]]`.
     pub fn into_instance(self, all_peers: &[Name]) -> Option<Instance> {
         let primary = self.primary.map(|gate| Primary {
@@ -292,6 +312,8 @@ impl ReadInstance {
             notify: self.rest.notify,
             routes: self.routes.into_iter().map(|read| read.route).collect(),
             addresses: self.addresses.into_iter().map(|read| read.address).collect(),
+            tunnels: self.tunnels.into_iter().map(|read| read.tunnel).collect(),
+            rules: self.rules.into_iter().map(|read| read.rule).collect(),
             announces: self
                 .announces
                 .into_iter()

@@ -2,7 +2,7 @@
 //!
 //! [`parse`] is pure: text in, a configuration or every error out. It goes in three steps. The TOML parser keeps
 //! the place of each value and recovers from syntax errors; `reader` walks the result with types and ranges and one
-//! file a table (`node`, `check`, `bgp`, `instance`, `route`, `announce`); `resolve`, `peers`, `guards` and `guards_bgp` then judge what needs the whole.
+//! file a table (`node`, `check`, `bgp`, `instance`, `route`, `tunnel`, `rule`, `announce`); `resolve`, `peers`, `guards`, `guards_bgp` and `guards_tunnel` then judge what needs the whole.
 //! No step stops at an error. [`diff`] tells two configurations apart for a reload.
 
 mod announce;
@@ -15,9 +15,11 @@ pub mod duration;
 mod facts;
 mod guards;
 mod guards_bgp;
+mod guards_tunnel;
 mod instance;
 mod later;
 pub mod model;
+mod nexthops;
 mod node;
 mod peers;
 mod prefixes;
@@ -27,7 +29,9 @@ mod reader;
 mod report;
 mod resolve;
 mod route;
+mod rule;
 mod suggest;
+mod tunnel;
 mod values;
 mod words;
 
@@ -118,6 +122,7 @@ fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Optio
     bfd::resolve(report, whole_checks, peers.iter().filter_map(|p| Some((p, p.bgp.as_ref()?))));
     guards::guard(report, &node, &checks, &peers, &instances);
     guards_bgp::guard(report, &node, &peers, &instances);
+    guards_tunnel::guard(report, &checks, &instances);
     let names: Vec<model::Name> = peers.iter().filter_map(|p| p.name.clone()).collect();
     let bgp = peers.into_iter().map(|p| p.bgp.map(Arc::new)).collect::<Option<_>>()?;
     let checks = checks.into_iter().map(|c| c.check.map(Arc::new)).collect::<Option<_>>()?;

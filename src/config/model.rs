@@ -2,6 +2,8 @@
 //!
 //! Made by [`super::load`] only. The core and the edges read nothing else.
 
+mod forward;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::bfd::SessionConfig;
+pub use forward::{HopMode, NextHop, NextHops, Rule, Tunnel, TunnelMode, WhenNone};
+
 use crate::bgp::Attributes;
 use crate::bgp::config::PeerConfig;
 use crate::bgp::prefix_set::PrefixSet;
@@ -333,6 +337,10 @@ pub struct Instance {
     pub routes: Vec<Route>,
     /// `[[instance.address]]`.
     pub addresses: Vec<Address>,
+    /// `[[instance.tunnel]]`.
+    pub tunnels: Vec<Tunnel>,
+    /// `[[instance.rule]]`.
+    pub rules: Vec<Rule>,
     /// `[[instance.announce]]`.
     pub announces: Vec<Announce>,
 }
@@ -439,6 +447,8 @@ pub struct Route {
     pub dev: Option<String>,
     /// `via`.
     pub via: Option<IpAddr>,
+    /// `nexthops`: in place of `dev` and `via`.
+    pub nexthops: Option<NextHops>,
     /// `src`.
     pub src: Option<IpAddr>,
     /// `table`. Default 254, main.

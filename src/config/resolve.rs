@@ -8,6 +8,7 @@ use super::instance::{ReadGate, ReadInstance};
 use super::model::{Name, Quorum};
 use super::reader::join;
 use super::report::{Report, Span};
+use crate::fib::normal;
 use crate::fib::object::Key;
 use crate::net::{Family, Prefix};
 
@@ -24,6 +25,13 @@ pub(super) fn resolve(report: &Report<'_>, checks: &[ReadCheck], instances: &[Re
     let known: HashSet<&str> = checks.iter().filter_map(|c| c.name.as_deref()).collect();
     let mut used: HashSet<&str> = HashSet::new();
     for instance in instances {
+        for read in &instance.routes {
+            let (named, path) = &read.hop_checks;
+            used.extend(named.iter().map(|(name, _)| &**name));
+            for (name, span) in named {
+                reference(report, name, span, path, &known, checks);
+            }
+        }
         for gate in [&instance.primary, &instance.require].into_iter().flatten() {
             used.extend(gate.checks.iter().map(|(name, _)| &**name));
             references(report, gate, &known, checks);
@@ -68,13 +76,24 @@ pub(super) fn duplicate_names<'a>(
 
 fn references(report: &Report<'_>, gate: &ReadGate, known: &HashSet<&str>, checks: &[ReadCheck]) {
     for (name, span) in &gate.checks {
-        if known.contains(&**name) {
-            continue;
-        }
-        let near = report.did_you_mean(name, checks.iter().filter_map(|c| c.name.as_deref()));
-        let near = if near.is_empty() { "; add a [[check]] of that name".to_owned() } else { near };
-        report.error(span.clone(), join(&gate.path, "checks"), format!("there is no check `{name}`{near}"));
+        reference(report, name, span, &join(&gate.path, "checks"), known, checks);
     }
+}
+
+fn reference(
+    report: &Report<'_>,
+    name: &Name,
+    span: &Span,
+    path: &str,
+    known: &HashSet<&str>,
+    checks: &[ReadCheck],
+) {
+    if known.contains(&**name) {
+        return;
+    }
+    let near = report.did_you_mean(name, checks.iter().filter_map(|c| c.name.as_deref()));
+    let near = if near.is_empty() { "; add a [[check]] of that name".to_owned() } else { near };
+    report.error(span.clone(), path, format!("there is no check `{name}`{near}"));
 }
 
 fn quorums(report: &Report<'_>, gate: &ReadGate) {
@@ -134,7 +153,7 @@ fn effects(report: &Report<'_>, instance: &ReadInstance) {
     let Some(name) = &instance.name else { return };
     if !instance.does_something {
         let words = format!(
-            "`{name}` has no route, no address, no announcement and no script: its state changes nothing"
+            "`{name}` has no route, no address, no tunnel, no rule, no announcement and no script: its state changes nothing"
         );
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
@@ -147,13 +166,13 @@ fn effects(report: &Report<'_>, instance: &ReadInstance) {
         );
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
-    if instance.primary.is_none() && instance.require.is_none() {
+    if instance.primary.is_none() && instance.require.is_none() && instance.hangs_on_its_state() {
         let words = format!("`{name}` has neither `primary` nor `require`: it is MASTER always");
         report.warning(instance.name_span.clone(), instance.path.clone(), words);
     }
 }
 
-/// Two routes or addresses that the kernel would take for one.
+/// Two routes, addresses or rules that the kernel would take for one.
 fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
     let mut first: HashMap<Key, &Span> = HashMap::new();
     for instance in instances {
@@ -172,18 +191,32 @@ fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
                 first.insert(key, &read.to);
             }
         }
-        for read in &instance.addresses {
-            let address = &read.address;
+        let addresses = instance.addresses.iter().map(|read| {
+            let path = format!("{}.address[{}].address", instance.path, read.index);
+            (&read.address.dev, read.address.address, &read.span, path)
+        });
+        let on_tunnels = instance.tunnels.iter().flat_map(|read| {
+            let path = join(&read.path, "addresses");
+            let addresses = read.tunnel.addresses.iter();
+            addresses.map(move |(address, _)| (&read.tunnel.name, *address, &read.addresses, path.clone()))
+        });
+        for (dev, address, span, path) in addresses.chain(on_tunnels) {
             // An address is there once on a device, whatever its prefix length.
-            let key = Key::Address { dev: address.dev.clone(), address: address.address, len: 0 };
+            let key = Key::Address { dev: dev.clone(), address, len: 0 };
             if let Some(before) = first.get(&key) {
                 let line = report.line_of(before);
-                let words = format!(
-                    "{} on {} is there already, in line {line}; list it once",
-                    address.address, address.dev
-                );
-                let path = format!("{}.address[{}].address", instance.path, read.index);
-                report.error(read.span.clone(), path, words);
+                let words = format!("{address} on {dev} is there already, in line {line}; list it once");
+                report.error(span.clone(), path, words);
+            } else {
+                first.insert(key, span);
+            }
+        }
+        for read in &instance.rules {
+            let key = Key::Rule(Box::new(normal::rule_object(&read.rule)));
+            if let Some(before) = first.get(&key) {
+                let line = report.line_of(before);
+                let words = format!("the same rule is there already, in line {line}; list it once");
+                report.error(read.span.clone(), read.path.clone(), words);
             } else {
                 first.insert(key, &read.span);
             }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::instance::misplaced;
-use super::model::{Address, Route, RouteKind, Scope, When};
+use super::model::{Address, Name, Route, RouteKind, Scope, When};
+use super::nexthops::{self, ReadHops};
 use super::probe::{family_words, words};
 use super::reader::{Item, Table};
 use super::report::{Span, brief};
@@ -20,7 +21,8 @@ const KINDS: [(&str, RouteKind); 5] = [
     ("prohibit", RouteKind::Prohibit),
 ];
 const SCOPES: [(&str, Scope); 3] = [("global", Scope::Global), ("link", Scope::Link), ("host", Scope::Host)];
-const WHENS: [(&str, When); 2] = [("master", When::Master), ("always", When::Always)];
+/// `when` of every object.
+pub(super) const WHENS: [(&str, When); 2] = [("master", When::Master), ("always", When::Always)];
 /// rtnetlink(7), RT_TABLE_*.
 const TABLES: [(&str, u32); 3] = [("main", 254), ("local", 255), ("default", 253)];
 const MAIN: u32 = 254;
@@ -33,6 +35,8 @@ pub(super) struct ReadRoute {
     pub index: usize,
     /// Where `to` stands.
     pub to: Span,
+    /// The checks of its next hops, with their places, and the path of `nexthops`.
+    pub hop_checks: (Vec<(Name, Span)>, String),
     /// The route.
     pub route: Route,
 }
@@ -72,12 +76,15 @@ fn read_route(item: &Item<'_, '_>, index: usize) -> Option<ReadRoute> {
     let via = table.get("via", |i| values::address(&i));
     let src = table.get("src", |i| values::address(&i));
     let when = table.or("when", When::Master, |i| i.one_of(&WHENS));
+    let nexthops = nexthops::read(&mut table);
+    let first_hop = nexthops.as_ref().and_then(|n| n.hops.hops.iter().find_map(|hop| hop.via));
     let on_lo = dev.as_deref() == Some("lo");
     let mut route = Route {
-        to: Prefix::default_route(via.or(src).map_or(Family::V4, family_of)),
+        to: Prefix::default_route(via.or(first_hop).or(src).map_or(Family::V4, family_of)),
         kind,
         dev,
         via,
+        nexthops: nexthops.as_ref().map(|n| n.hops.clone()),
         src,
         table: table.or("table", MAIN, |i| routing_table(&i)),
         metric: table.or("metric", 0, |i| i.integer(0..=u64::from(u32::MAX))),
@@ -96,6 +103,7 @@ fn read_route(item: &Item<'_, '_>, index: usize) -> Option<ReadRoute> {
     }
     if to.is_some() {
         families(&table, &route);
+        nexthops::agree(&table, &route);
     }
     if route.export && route.when == When::Always {
         table.error(
@@ -104,11 +112,18 @@ fn read_route(item: &Item<'_, '_>, index: usize) -> Option<ReadRoute> {
         );
     }
     let to_span = table.span_of("to");
+    let hop_checks = nexthops.map(|ReadHops { checks, path, .. }| (checks, path)).unwrap_or_default();
     table.finish_with(misplaced);
-    (to.is_some() && item.report.errors() == before).then_some(ReadRoute { index, to: to_span, route })
+    (to.is_some() && item.report.errors() == before).then_some(ReadRoute {
+        index,
+        to: to_span,
+        hop_checks,
+        route,
+    })
 }
 
-fn routing_table(item: &Item<'_, '_>) -> Option<u32> {
+/// A routing table by number or name.
+pub(super) fn routing_table(item: &Item<'_, '_>) -> Option<u32> {
     if !item.is_string() {
         return item.integer(1..=u64::from(u32::MAX));
     }
@@ -154,7 +169,7 @@ fn next_hop(table: &Table<'_, '_>, route: &Route) {
             }
             if let Some(via) = route.via {
                 gateway(table, route, via);
-            } else if route.onlink && !table.has("via") {
+            } else if route.onlink && !table.has("via") && !table.has("nexthops") {
                 table
                     .error("onlink", "says that the gateway is on the link, and there is no gateway (`via`)");
             }
@@ -217,7 +232,8 @@ fn read_address(item: &Item<'_, '_>, index: usize) -> Option<ReadAddress> {
     (item.report.errors() == before).then_some(ReadAddress { index, span, address })
 }
 
-fn interface_address(item: &Item<'_, '_>) -> Option<(IpAddr, u8)> {
+/// An address of an interface with its prefix length.
+pub(super) fn interface_address(item: &Item<'_, '_>) -> Option<(IpAddr, u8)> {
     let text = item.word()?;
     if let Ok(address) = text.parse::<IpAddr>() {
         return item.fail(format!("has no prefix length; write {}", Prefix::host(address)));

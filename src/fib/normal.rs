@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::object::{AddressObject, RouteObject};
-use crate::config::model::{Address, Route, RouteKind, Scope};
+use super::object::{AddressObject, Hop, RouteObject, RuleObject, TunnelObject};
+use crate::config::model::{Address, NextHop, Route, RouteKind, Rule, Scope, Tunnel};
 use crate::net::Family;
 
 /// The main routing table (RT_TABLE_MAIN), also meant by 0.
@@ -40,6 +40,7 @@ pub fn route_object(cfg: &Route) -> RouteObject {
         _ => Scope::Global,
     };
     RouteObject {
+        hops: Vec::new(),
         table: if cfg.table == 0 { TABLE_MAIN } else { cfg.table },
         to: cfg.to,
         metric: if v6 && cfg.metric == 0 { METRIC_V6 } else { cfg.metric },
@@ -51,6 +52,54 @@ pub fn route_object(cfg: &Route) -> RouteObject {
         onlink: cfg.onlink && via.is_some(),
         mtu: cfg.mtu.filter(|m| *m != 0).map(|m| m.min(MTU_MAX)),
         advmss: cfg.advmss.filter(|m| *m != 0).map(|m| m.min(ADVMSS_MAX)),
+    }
+}
+
+/// The route with the chosen ones of its `nexthops`; None if none is chosen. A single one is an ordinary gateway.
+pub fn routed(cfg: &Route, chosen: &[usize]) -> Option<RouteObject> {
+    let Some(nexthops) = &cfg.nexthops else { return Some(route_object(cfg)) };
+    let hops: Vec<&NextHop> = chosen.iter().filter_map(|n| nexthops.hops.get(*n)).collect();
+    let first = hops.first()?;
+    let single = route_object(&Route { via: first.via, dev: first.dev.clone(), ..cfg.clone() });
+    if hops.len() == 1 {
+        return Some(single);
+    }
+    // IPv4: a scope that suits the nearest would hide the gateways.
+    let scope = if hops.iter().any(|h| h.via.is_some()) { Scope::Global } else { single.scope };
+    let hop = |h: &&NextHop| Hop { via: h.via, dev: h.dev.clone(), weight: h.weight };
+    Some(RouteObject { dev: None, via: None, scope, hops: hops.iter().map(hop).collect(), ..single })
+}
+
+/// The tunnel as the kernel will report it.
+pub fn tunnel_object(cfg: &Tunnel) -> TunnelObject {
+    TunnelObject {
+        name: cfg.name.clone(),
+        mode: cfg.mode,
+        local: cfg.local,
+        remote: cfg.remote,
+        ttl: cfg.ttl,
+        tos: cfg.tos,
+        ikey: cfg.ikey,
+        okey: cfg.okey,
+        pmtudisc: cfg.pmtudisc || cfg.mode.outer() == Family::V6,
+        device: cfg.device.clone(),
+        fwmark: cfg.fwmark,
+        mtu: cfg.mtu,
+        up: true,
+        recursive: false,
+    }
+}
+
+/// The rule as the kernel will report it: a mask leaves nothing of the mark beside it.
+pub fn rule_object(cfg: &Rule) -> RuleObject {
+    RuleObject {
+        family: cfg.family,
+        priority: cfg.priority,
+        from: cfg.from.filter(|p| !p.is_default()),
+        to: cfg.to.filter(|p| !p.is_default()),
+        fwmark: cfg.fwmark.map(|(mark, mask)| (mark & mask, mask)),
+        iif: cfg.iif.clone(),
+        table: cfg.table,
     }
 }
 
@@ -76,6 +125,7 @@ mod tests {
             kind,
             dev: None,
             via: None,
+            nexthops: None,
             src: None,
             table: 254,
             metric: 0,

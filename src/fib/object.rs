@@ -8,12 +8,18 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::forward::{Hop, RuleObject, TunnelObject};
 use crate::config::model::{RouteKind, Scope};
 use crate::net::Prefix;
 
 /// What the kernel tells one object from another by.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Key {
+    /// A tunnel.
+    Tunnel {
+        /// The device's name.
+        name: String,
+    },
     /// An address on a device.
     Address {
         /// The device's name.
@@ -32,15 +38,21 @@ pub enum Key {
         /// Priority; lower wins.
         metric: u32,
     },
+    /// A policy rule: it has nothing but its key. (Boxed: of the others there can be hundreds of thousands.)
+    Rule(Box<RuleObject>),
 }
 
 /// An object with all that we say about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Object {
+    /// A tunnel.
+    Tunnel(TunnelObject),
     /// An address.
     Address(AddressObject),
     /// A route.
     Route(RouteObject),
+    /// A policy rule.
+    Rule(RuleObject),
 }
 
 /// An address on a device.
@@ -56,7 +68,7 @@ pub struct AddressObject {
     pub scope: Scope,
 }
 
-/// A route with one next hop.
+/// A route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RouteObject {
     /// Routing table number.
@@ -71,6 +83,8 @@ pub struct RouteObject {
     pub dev: Option<String>,
     /// Gateway.
     pub via: Option<IpAddr>,
+    /// Several next hops, in place of `dev` and `via`; else none.
+    pub hops: Vec<Hop>,
     /// Preferred source.
     pub src: Option<IpAddr>,
     /// Effective scope (IPv6 has only global).
@@ -87,6 +101,8 @@ impl Object {
     /// What the kernel knows it by.
     pub fn key(&self) -> Key {
         match self {
+            Object::Tunnel(t) => Key::Tunnel { name: t.name.clone() },
+            Object::Rule(r) => Key::Rule(Box::new(r.clone())),
             Object::Address(a) => Key::Address { dev: a.dev.clone(), address: a.address, len: a.len },
             Object::Route(r) => Key::Route { table: r.table, to: r.to, metric: r.metric },
         }
@@ -95,14 +111,21 @@ impl Object {
     /// True if what the kernel has (`self`) is what is wanted. A wanted value that leaves the device open accepts any.
     pub fn satisfies(&self, wanted: &Object) -> bool {
         match (self, wanted) {
+            (Object::Tunnel(have), Object::Tunnel(want)) => have.satisfies(want),
+            (Object::Rule(have), Object::Rule(want)) => have == want,
             (Object::Address(have), Object::Address(want)) => have == want,
             (Object::Route(have), Object::Route(want)) => {
                 let dev_ok = want.dev.is_none() || want.dev == have.dev;
-                dev_ok
-                    && RouteObject { dev: None, ..have.clone() } == RouteObject { dev: None, ..want.clone() }
+                let rest = |r: &RouteObject| RouteObject { dev: None, hops: Vec::new(), ..r.clone() };
+                dev_ok && Hop::same_set(&have.hops, &want.hops) && rest(have) == rest(want)
             }
             _ => false,
         }
+    }
+
+    /// True if what the kernel has (`self`) is what is wanted, and works.
+    pub fn serves(&self, wanted: &Object) -> bool {
+        self.satisfies(wanted) && !matches!(self, Object::Tunnel(t) if t.recursive)
     }
 
     /// The device it hangs on, if it names one.
@@ -110,7 +133,14 @@ impl Object {
         match self {
             Object::Address(a) => Some(&a.dev),
             Object::Route(r) => r.dev.as_deref(),
+            Object::Tunnel(_) | Object::Rule(_) => None,
         }
+    }
+
+    /// True if it goes with that device.
+    pub fn hangs_on(&self, dev: &str) -> bool {
+        let by_hop = matches!(self, Object::Route(r) if r.hops.iter().any(|h| h.dev.as_deref() == Some(dev)));
+        self.dev() == Some(dev) || by_hop
     }
 }
 
@@ -163,6 +193,12 @@ pub enum OpError {
     ForeignSame,
     /// Somebody else's object stands there and differs; its description.
     ForeignOther(String),
+    /// A tunnel that is not ours stands there; its description. It is never taken over, not even if it is the same.
+    ForeignTunnel(String),
+    /// A device of that name is there, but it is not the tunnel of ours that this is to hang on.
+    ForeignDevice(String),
+    /// The way to the tunnel's other end leads into the tunnel itself.
+    Recursive(String),
     /// An object of ours stands there already (our picture was old).
     OursExists,
     /// The device is not there (or went away).
@@ -185,6 +221,16 @@ impl fmt::Display for OpError {
                     "{what} stands in its place and is not ours; remove it or choose another metric or table"
                 )
             }
+            OpError::ForeignTunnel(what) => {
+                write!(f, "{what} is there already and is not ours; remove it or choose another name")
+            }
+            OpError::ForeignDevice(dev) => {
+                write!(f, "it waits for our tunnel {dev}: the one that is there is not ours")
+            }
+            OpError::Recursive(remote) => write!(
+                f,
+                "the way to its other end {remote} leads into the tunnel itself; add a route to {remote}/32 or /128 that does not, or name the tunnel's `device`"
+            ),
             OpError::OursExists => f.write_str("it is there already"),
             OpError::NoDevice(dev) => write!(f, "there is no device {dev}"),
             OpError::Refused(words) => write!(f, "the kernel refused: {words}"),
@@ -208,6 +254,8 @@ impl fmt::Display for Object {
     /// As `ip` would be told, so that a person can paste it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Object::Tunnel(t) => t.fmt(f),
+            Object::Rule(r) => r.fmt(f),
             Object::Address(a) => write!(f, "{}/{} dev {}", a.address, a.len, a.dev),
             Object::Route(r) => r.fmt(f),
         }
@@ -230,6 +278,9 @@ impl fmt::Display for RouteObject {
         if let Some(dev) = &self.dev {
             write!(f, " dev {dev}")?;
         }
+        for hop in &self.hops {
+            write!(f, " {hop}")?;
+        }
         if self.table != 254 {
             write!(f, " table {}", self.table)?;
         }
@@ -244,9 +295,11 @@ impl fmt::Display for RouteObject {
 }
 
 impl Object {
-    /// `kind` of the status: "address" or "route".
+    /// `kind` of the status: "tunnel", "address", "route" or "rule".
     pub fn kind(&self) -> &'static str {
         match self {
+            Object::Tunnel(_) => "tunnel",
+            Object::Rule(_) => "rule",
             Object::Address(_) => "address",
             Object::Route(_) => "route",
         }

@@ -3,6 +3,8 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
+mod tunnels;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -269,6 +271,7 @@ impl Fib {
                 self.remark(id);
             }
         }
+        self.judge_tunnels();
         let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
         for id in owners {
             self.release(id);
@@ -395,7 +398,10 @@ impl Fib {
         let foreign = self.slots.get(key).is_some_and(|s| s.error == Some(OpError::OursExists));
         match (self.wanted.get(key).map(|w| &w.object), self.expected(key)) {
             (Some(want), Some(have)) if have.satisfies(want) => Vec::new(),
-            (Some(want @ Object::Address(_)), Some(have)) => {
+            (Some(Object::Tunnel(want)), Some(Object::Tunnel(have))) if have.can_become(want) => {
+                vec![Action::Replace(Object::Tunnel(want.clone()))]
+            }
+            (Some(want @ (Object::Address(_) | Object::Tunnel(_))), Some(have)) => {
                 vec![Action::Delete(have.clone()), Action::Add(want.clone())]
             }
             (Some(want), Some(_)) => vec![Action::Replace(want.clone())],
@@ -433,8 +439,12 @@ impl Fib {
         if result == Err(OpError::NoAnswer) && leaves.is_some() {
             slot.unsure.clone_from(&leaves);
         }
+        let mut went = None;
         match result {
             Ok(()) => {
+                if let (None, Key::Tunnel { name }) = (&leaves, key) {
+                    went = Some(name.clone());
+                }
                 slot.unsure = None;
                 slot.error = None;
                 slot.refusals = 0;
@@ -451,6 +461,9 @@ impl Fib {
         self.refresh(key);
         self.mark(key);
         self.drop_slot(key);
+        if let Some(name) = went {
+            self.device_went(&name);
+        }
     }
 
     fn refused(&mut self, key: &Key, error: OpError, now: Time) {
@@ -482,7 +495,7 @@ impl Fib {
             (Some(old), None, Some(_)) => {
                 self.notes.push(format!("{} {old} was removed, not by us; putting it back", old.kind()));
             }
-            (Some(old), Some(_), Some(_)) => {
+            (Some(old), Some(new), Some(wanted)) if !new.satisfies(&wanted.object) => {
                 self.notes.push(format!("{} {old} was changed, not by us; setting it right", old.kind()));
             }
             _ => {}
@@ -500,13 +513,13 @@ impl Fib {
             self.forget_error(key);
         }
         let Some(wanted) = self.wanted.get(key) else { return };
-        if self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object)) {
+        if self.observed.get(key).is_some_and(|o| o.serves(&wanted.object)) {
             // Whatever was refused on the way, it is there now.
             self.forget_error(key);
         }
         let Some(wanted) = self.wanted.get(key) else { return };
         let error = self.slots.get(key).and_then(|s| s.error.as_ref());
-        let there = self.observed.get(key).is_some_and(|o| o.satisfies(&wanted.object))
+        let there = self.observed.get(key).is_some_and(|o| o.serves(&wanted.object))
             || error == Some(&OpError::ForeignSame);
         let is_open = |e: &OpError| matches!(e, OpError::OursExists | OpError::NoAnswer);
         let refused = !there && error.is_some_and(|e| !is_open(e));

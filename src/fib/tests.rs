@@ -6,16 +6,48 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::desired::{Planned, Stage};
-use super::object::{Action, AddressObject, Key, Object, Op, OpError, OpId, RouteObject};
+use super::object::{
+    Action, AddressObject, Key, Object, Op, OpError, OpId, RouteObject, RuleObject, TunnelObject,
+};
 use super::reconcile::Fib;
 use crate::announcer::instance::Level;
 use crate::announcer::timers::InstanceId;
-use crate::config::model::{RouteKind, Scope};
+use crate::config::model::{RouteKind, Scope, TunnelMode};
+use crate::net::Family;
 use crate::time::Time;
 
 const OWNERS: [InstanceId; 2] = [InstanceId(1), InstanceId(2)];
 
+/// One that the kernel can change in place, or one that it must make anew.
+fn tunnel(n: u8, variant: u8) -> TunnelObject {
+    let anew = n % 2 == 0 && variant > 0;
+    TunnelObject {
+        name: format!("gre{n}"),
+        mode: if anew { TunnelMode::Gretap } else { TunnelMode::Gre },
+        local: "203.0.113.2".parse().expect("an address"),
+        remote: std::net::Ipv4Addr::new(198, 18, 0, n).into(),
+        ttl: 64 + variant,
+        tos: 0,
+        ikey: None,
+        okey: None,
+        pmtudisc: true,
+        device: None,
+        fwmark: 0,
+        mtu: None,
+        up: true,
+        recursive: false,
+    }
+}
+
 fn object(n: u8, variant: u8) -> Object {
+    if n % 5 == 4 {
+        return Object::Tunnel(tunnel(n, variant));
+    }
+    if n % 5 == 3 {
+        let from = format!("10.{n}.0.0/16").parse().ok();
+        let (family, priority, table) = (Family::V4, 100 + u32::from(n), 100);
+        return Object::Rule(RuleObject { family, priority, from, to: None, fwmark: None, iif: None, table });
+    }
     if n % 3 == 0 {
         let address = std::net::Ipv4Addr::new(10, 0, 0, n).into();
         let scope = if variant == 0 { Scope::Global } else { Scope::Link };
@@ -28,6 +60,7 @@ fn object(n: u8, variant: u8) -> Object {
         kind: RouteKind::Unicast,
         dev: Some("lo".into()),
         via: None,
+        hops: Vec::new(),
         src: None,
         scope: Scope::Link,
         onlink: false,
@@ -201,4 +234,74 @@ proptest! {
         }
         prop_assert!(world.fib.rows().iter().all(|r| r.desired == r.observed && r.error.is_none()));
     }
+}
+
+fn wants(fib: &mut Fib, objects: Vec<(Object, Stage)>) {
+    let planned = objects.into_iter().map(|(object, stage)| Planned { key: object.key(), object, stage });
+    fib.set_objects(OWNERS[0], planned.collect());
+}
+
+fn answer_all(fib: &mut Fib, now: Time) -> Vec<String> {
+    let mut done = Vec::new();
+    loop {
+        let ops = fib.plan(now);
+        if ops.is_empty() {
+            return done;
+        }
+        done.extend(ops.iter().map(|op| format!("{} {}", op.action.verb(), op.action.object().kind())));
+        fib.done(ops.into_iter().map(|op| (op.id, Ok(()))).collect(), now);
+    }
+}
+
+fn route_on(dev: &str) -> Object {
+    let Object::Route(route) = object(1, 0) else { panic!("a route") };
+    Object::Route(RouteObject { dev: Some(dev.into()), ..route })
+}
+
+/// What hangs on a tunnel goes with it without a word of the kernel's, and comes back after it.
+#[test]
+fn a_tunnel_that_must_be_made_anew_takes_along_what_hangs_on_it() {
+    let (mut fib, now) = (Fib::default(), Time::default());
+    let with = |variant| {
+        vec![(Object::Tunnel(tunnel(4, variant)), Stage::Support), (route_on("gre4"), Stage::Support)]
+    };
+    wants(&mut fib, with(0));
+    fib.set_level(OWNERS[0], Level::Full, false);
+    fib.dump_started();
+    fib.dumped(Vec::new());
+    assert_eq!(answer_all(&mut fib, now), ["add tunnel", "add route"]);
+    wants(&mut fib, with(1));
+    assert_eq!(answer_all(&mut fib, now), ["delete tunnel", "add tunnel", "add route"]);
+    assert!(fib.is_released(OWNERS[0]));
+    wants(&mut fib, Vec::new());
+    assert_eq!(answer_all(&mut fib, now), ["delete route", "delete tunnel"]);
+}
+
+/// The kernel has it as wanted, but it carries nothing: the announcement is held back, or taken back, until it does.
+#[test]
+fn a_tunnel_that_leads_into_itself_is_not_there() {
+    let (mut fib, now) = (Fib::default(), Time::default());
+    let lost = TunnelObject { recursive: true, ..tunnel(9, 0) };
+    let dump = |fib: &mut Fib, tunnel: &TunnelObject| {
+        fib.dump_started();
+        fib.dumped(vec![Object::Tunnel(tunnel.clone())]);
+    };
+    wants(&mut fib, vec![(Object::Tunnel(tunnel(9, 0)), Stage::Base), (route_on("lo"), Stage::Export)]);
+    fib.set_level(OWNERS[0], Level::Full, false);
+    dump(&mut fib, &lost);
+    assert!(answer_all(&mut fib, now).is_empty());
+    assert!(!fib.is_released(OWNERS[0]));
+    let error = |fib: &Fib| {
+        let row = fib.rows().into_iter().find(|r| r.object.kind() == "tunnel").expect("the tunnel");
+        row.error.map(|e| e.to_string())
+    };
+    assert!(error(&fib).is_some_and(|e| e.contains("leads into the tunnel itself")));
+    assert_eq!(fib.take_notes().len(), 1);
+    dump(&mut fib, &lost);
+    assert!(fib.take_notes().is_empty(), "said once");
+    dump(&mut fib, &tunnel(9, 0));
+    assert_eq!(answer_all(&mut fib, now), ["add route"]);
+    assert!(fib.is_released(OWNERS[0]) && error(&fib).is_none());
+    dump(&mut fib, &lost);
+    assert!(!fib.is_released(OWNERS[0]));
 }

@@ -23,7 +23,7 @@ use super::reload::Reloads;
 use super::script::Scripts;
 use super::state::{Loaded, StateDir, StateError};
 use super::systemd::{Systemd, Watchdog};
-use super::{clock, log, reload, script_guard};
+use super::{clock, log, reload, script_guard, sysctl};
 use crate::announcer::effect::Effect;
 use crate::announcer::event::{PeerId, RequestId};
 use crate::announcer::journal::Record;
@@ -349,6 +349,9 @@ impl Driver {
         let answer = match loaded.result {
             Ok((config, warnings)) => {
                 warnings.iter().for_each(|w| tracing::warn!("{w}"));
+                sysctl::warnings(&config, &sysctl::of_this_machine)
+                    .iter()
+                    .for_each(|w| tracing::warn!("{w}"));
                 self.adopt(config)
             }
             Err(errors) => Err(format!("nothing was changed\n{errors}")),

@@ -16,4 +16,5 @@ pub mod resolve;
 pub mod script;
 pub mod script_guard;
 pub mod state;
+pub mod sysctl;
 pub mod systemd;

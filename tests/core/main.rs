@@ -7,6 +7,7 @@ mod bgp;
 mod checks;
 mod fake;
 mod far;
+mod forward;
 mod kernel;
 mod operator;
 mod order;

@@ -34,6 +34,7 @@ fn route(to: &str, metric: u32, export: bool, when: When) -> Route {
         kind: RouteKind::Unicast,
         dev: Some("lo".into()),
         via: None,
+        nexthops: None,
         src: None,
         table: 254,
         metric,
@@ -86,6 +87,8 @@ pub fn config(rng: &mut Rng) -> Config {
     let scripts = rng.chance(0.7);
     let or_none = |word: &str| if scripts { command(word) } else { Vec::new() };
     let instance = Instance {
+        tunnels: Vec::new(),
+        rules: Vec::new(),
         name: INSTANCE.into(),
         primary: Some(Primary {
             checks: vec!["mainland-ping".into(), "mainland-http".into()],

@@ -62,6 +62,7 @@ pub fn route(to: &str) -> Route {
         kind: RouteKind::Unicast,
         dev: None,
         via: None,
+        nexthops: None,
         src: None,
         table: 254,
         metric: 0,

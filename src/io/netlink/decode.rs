@@ -7,12 +7,13 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressScope};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMetric, RouteNextHop,
-    RoutePreference, RouteScope, RouteType, RouteVia,
+    RouteNextHopFlags, RoutePreference, RouteScope, RouteType, RouteVia,
 };
 
 use super::links::Links;
+use super::rules::SeenRule;
 use crate::config::model::{RouteKind, Scope};
-use crate::fib::object::{AddressObject, Object, RouteObject};
+use crate::fib::object::{AddressObject, Hop, Object, RouteObject};
 use crate::net::{Family, Prefix};
 
 /// Where a route's protocol stands in the payload: enough to drop foreign routes before decoding them.
@@ -37,19 +38,6 @@ pub(super) struct SeenRoute {
     pub exact: bool,
     /// It has a TOS or a source prefix, and so never stands in the way of ours.
     pub special: bool,
-    /// Next hops of a multipath route.
-    pub hops: Vec<Hop>,
-}
-
-/// A next hop of a multipath route.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Hop {
-    /// Gateway.
-    pub via: Option<IpAddr>,
-    /// Device.
-    pub dev: Option<String>,
-    /// Weight as `ip route` shows it.
-    pub weight: u16,
 }
 
 impl SeenRoute {
@@ -59,7 +47,7 @@ impl SeenRoute {
         if self.exact {
             self.route
         } else {
-            RouteObject { kind: RouteKind::Unicast, via: None, dev: None, ..self.route }
+            RouteObject { kind: RouteKind::Unicast, via: None, dev: None, hops: Vec::new(), ..self.route }
         }
     }
 }
@@ -99,6 +87,7 @@ pub(super) fn route(payload: &[u8], links: &Links) -> Option<SeenRoute> {
             kind: kind.unwrap_or(RouteKind::Unicast),
             dev: None,
             via: None,
+            hops: Vec::new(),
             src: None,
             scope: scope.unwrap_or(Scope::Global),
             onlink: header.flags.contains(RouteFlags::Onlink),
@@ -109,7 +98,6 @@ pub(super) fn route(payload: &[u8], links: &Links) -> Option<SeenRoute> {
         kind: header.kind,
         exact: kind.is_some() && scope.is_some(),
         special: header.tos != 0 || header.source_prefix_length != 0,
-        hops: Vec::new(),
     };
     let context = (header.address_family, header.kind, RouteLwEnCapType::None);
     for nla in NlasIterator::new(payload.get(ROUTE_HEADER..)?).flatten() {
@@ -146,8 +134,9 @@ impl SeenRoute {
                 }
             }
             RouteAttribute::MultiPath(hops) => {
-                self.exact = false;
-                self.hops = hops.iter().map(|h| hop(h, links)).collect();
+                route.onlink = hops.iter().all(|h| h.flags.contains(RouteNextHopFlags::Onlink));
+                self.exact &= hops.iter().all(is_plain);
+                route.hops = hops.iter().map(|h| hop(h, links)).collect();
             }
             RouteAttribute::CacheInfo(info) => self.exact &= info.expires == 0,
             RouteAttribute::Preference(pref) => self.exact &= pref == RoutePreference::Medium,
@@ -156,6 +145,11 @@ impl SeenRoute {
             _ => self.exact = false,
         }
     }
+}
+
+/// A gateway and a device, and no more.
+fn is_plain(hop: &RouteNextHop) -> bool {
+    hop.attributes.iter().all(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)))
 }
 
 fn hop(hop: &RouteNextHop, links: &Links) -> Hop {
@@ -264,6 +258,8 @@ pub(super) enum Seen {
     Route(SeenRoute),
     /// An address.
     Address(SeenAddress),
+    /// A rule.
+    Rule(SeenRule),
 }
 
 impl Seen {
@@ -272,6 +268,7 @@ impl Seen {
         match self {
             Seen::Route(r) => r.protocol,
             Seen::Address(a) => a.protocol,
+            Seen::Rule(r) => r.protocol,
         }
     }
 
@@ -280,13 +277,14 @@ impl Seen {
         match self {
             Seen::Route(r) => r.exact && Object::Route(r.route.clone()).satisfies(wanted),
             Seen::Address(a) => Object::Address(a.address.clone()).satisfies(wanted),
+            Seen::Rule(r) => r.exact && Object::Rule(r.rule.clone()).satisfies(wanted),
         }
     }
 
     /// It is that address, whatever else is to be said of it.
     pub fn is_address(&self, wanted: &AddressObject) -> bool {
         match self {
-            Seen::Route(_) => false,
+            Seen::Route(_) | Seen::Rule(_) => false,
             Seen::Address(a) => (a.address.address, a.address.len) == (wanted.address, wanted.len),
         }
     }
@@ -313,6 +311,7 @@ mod tests {
             RouteAttribute::Table(1000),
             RouteAttribute::Priority(7),
             RouteAttribute::MultiPath(vec![hop.clone(), hop]),
+            RouteAttribute::Metrics(vec![RouteMetric::Hoplimit(3)]),
         ];
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
@@ -322,7 +321,7 @@ mod tests {
     #[test]
     fn what_we_cannot_express_keeps_its_key_and_satisfies_no_wish() {
         let seen = route(&multipath(), &Links::default()).unwrap();
-        assert_eq!(seen.hops.len(), 2);
+        assert_eq!(seen.route.hops.len(), 2);
         let object = seen.object();
         assert_eq!(object.to_string(), "198.51.100.0/24 table 1000 metric 7");
         let wanted = RouteObject { dev: Some("if4".into()), ..object.clone() };

@@ -13,6 +13,10 @@ use super::socket::{ANSWER_TIMEOUT, Channel, frame, frame_raw, status};
 pub(super) const NEW_ROUTE: u16 = 24;
 /// RTM_DELROUTE.
 pub(super) const DELETE_ROUTE: u16 = 25;
+/// RTM_DELRULE.
+pub(super) const DELETE_RULE: u16 = 33;
+/// RTM_DELLINK.
+pub(super) const DELETE_LINK: u16 = 17;
 /// RTM_DELADDR.
 pub(super) const DELETE_ADDRESS: u16 = 21;
 
@@ -140,6 +144,7 @@ mod tests {
                 kind: RouteKind::Unicast,
                 dev: None,
                 via: None,
+                hops: Vec::new(),
                 src: None,
                 scope: Scope::Link,
                 onlink: false,
@@ -147,7 +152,7 @@ mod tests {
                 advmss: None,
             };
             for i in 0..1000 {
-                let message = encode::delete_route(&removal, Some(IfIndex(1)), 187);
+                let message = encode::delete_route(&removal, &Some(IfIndex(1)).into(), 187);
                 draft.push(&mut channel, message, 0, i);
             }
             let started = Instant::now();
@@ -159,7 +164,7 @@ mod tests {
             assert!(fates.iter().any(|(_, fate)| *fate == Fate::Unknown));
             // The socket is as good as before.
             let mut draft = Draft::default();
-            draft.push(&mut channel, encode::delete_route(&removal, None, 187), 0, ());
+            draft.push(&mut channel, encode::delete_route(&removal, &encode::Exit::default(), 187), 0, ());
             let fates = draft.send(&mut channel).unwrap().fates;
             assert!(matches!(fates[..], [((), Fate::Refused(libc::ESRCH, _))]), "{fates:?}");
             channel.dump(&encode::get_routes(Family::V4, 0, 0), || (), |_| ()).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use super::links::{self, Links};
 use super::socket::Channel;
 use super::standing::{Standing, exists};
-use super::{decode, encode};
+use super::{decode, encode, rules, tunnels};
 use crate::announcer::Event;
 use crate::announcer::event::{Dump, DumpId};
 use crate::fib::object::{Object, Op};
@@ -73,8 +73,13 @@ struct Gone;
 
 /// All links, and everything with our mark.
 fn snapshot(channel: &mut Channel, protocol: u8) -> io::Result<Dump> {
-    let links = all_links(channel)?;
+    let ours = RefCell::new(Vec::new());
+    let begin = || ours.borrow_mut().clear();
+    let links = all_links_and(channel, begin, |p| ours.borrow_mut().extend(tunnels::ours(p, protocol)))?;
     let mut objects = Vec::new();
+    for link in ours.into_inner() {
+        objects.extend(tunnels::object(channel, &link, &links, protocol).map(Object::Tunnel));
+    }
     for family in [Family::V4, Family::V6] {
         // Addresses before routes: the order in which they were made.
         collect(channel, &encode::get_addresses(family, None), &mut objects, |payload| {
@@ -90,6 +95,12 @@ fn snapshot(channel: &mut Channel, protocol: u8) -> io::Result<Dump> {
             }
             let seen = decode::route(payload, &links).filter(|r| !r.special)?;
             Some(Object::Route(seen.object()))
+        })?;
+    }
+    for family in [Family::V4, Family::V6] {
+        collect(channel, &rules::get(family), &mut objects, |payload| {
+            let seen = rules::decode(payload).filter(|r| r.protocol == protocol && r.exact)?;
+            Some(Object::Rule(seen.rule))
         })?;
     }
     Ok(Dump { links: links.states(), objects })
@@ -112,11 +123,20 @@ fn collect(
 
 /// The links as the kernel has them now.
 pub(super) fn all_links(channel: &mut Channel) -> io::Result<Links> {
+    all_links_and(channel, || (), |_| ())
+}
+
+/// The same, with another look at each message.
+fn all_links_and(channel: &mut Channel, begin: impl Fn(), each: impl Fn(&[u8])) -> io::Result<Links> {
     let all = RefCell::new(Links::default());
     channel.dump(
         &links::request(),
-        || *all.borrow_mut() = Links::default(),
+        || {
+            *all.borrow_mut() = Links::default();
+            begin();
+        },
         |payload| {
+            each(payload);
             if let Some((index, link)) = links::decode(payload) {
                 all.borrow_mut().insert(index, link);
             }

@@ -83,7 +83,7 @@ fn trouble(channel: &mut Channel, to: IpAddr, origin: &Origin) -> io::Result<Opt
             Err(_) => return Ok(Some(format!("there is no device {name}"))),
         }
     }
-    let way = ask(channel, RouteNetlinkMessage::GetRoute(way(to, origin, device)), RTM_NEWROUTE, outgoing)?;
+    let way = ask_way(channel, to, origin, device)?;
     match way {
         Ok(Some(index)) => Ok(link(channel, by_index(index))?.ok().and_then(|(_, state)| down(&state))),
         Ok(None) => Ok(None),
@@ -92,6 +92,35 @@ fn trouble(channel: &mut Channel, to: IpAddr, origin: &Origin) -> io::Result<Opt
         }
         Err(_) => Ok(None),
     }
+}
+
+/// The index of the device that packets to `to` from `origin` (its device aside) would leave through.
+pub(super) fn way_out(
+    channel: &mut Channel,
+    to: IpAddr,
+    origin: &Origin,
+) -> io::Result<Result<Option<u32>, Errno>> {
+    ask_way(channel, to, origin, None)
+}
+
+fn ask_way(
+    channel: &mut Channel,
+    to: IpAddr,
+    origin: &Origin,
+    device: Option<u32>,
+) -> io::Result<Result<Option<u32>, Errno>> {
+    ask(channel, RouteNetlinkMessage::GetRoute(way(to, origin, device)), RTM_NEWROUTE, outgoing)
+}
+
+/// What the kernel says of the link of that name.
+pub(super) fn link_message<T>(
+    channel: &mut Channel,
+    name: &str,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Result<Option<T>, Errno>> {
+    let mut which = by_name(name);
+    which.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask(channel, RouteNetlinkMessage::GetLink(which), RTM_NEWLINK, decode)
 }
 
 fn down(link: &LinkState) -> Option<String> {

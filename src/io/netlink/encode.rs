@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType,
-    RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::config::model::{RouteKind, Scope};
-use crate::fib::object::{AddressObject, RouteObject};
+use crate::fib::object::{AddressObject, Hop, RouteObject};
 use crate::net::{Family, IfIndex, family_of};
 
 /// Kernel constant of a family.
@@ -32,7 +32,7 @@ fn kind(kind: RouteKind) -> RouteType {
 }
 
 /// Key, type, next hop and owner: what both making and removing need.
-fn route(route: &RouteObject, dev: Option<IfIndex>, protocol: u8) -> RouteMessage {
+fn route(route: &RouteObject, exit: &Exit, protocol: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.to.family());
     message.header.destination_prefix_length = route.to.len();
@@ -48,13 +48,43 @@ fn route(route: &RouteObject, dev: Option<IfIndex>, protocol: u8) -> RouteMessag
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }
-    if let Some(dev) = dev {
+    if let Some(dev) = exit.dev {
         attributes.push(RouteAttribute::Oif(dev.0));
+    }
+    if !route.hops.is_empty() {
+        let devices = exit.hops.iter().copied().chain(std::iter::repeat(None));
+        let hop = |(h, dev)| hop(h, dev, route.onlink, route.to.family());
+        attributes.push(RouteAttribute::MultiPath(route.hops.iter().zip(devices).map(hop).collect()));
     }
     if let Some(via) = route.via {
         attributes.push(gateway(via, route.to.family()));
     }
     message
+}
+
+/// The kernel counts a weight from 0.
+fn hop(hop: &Hop, dev: Option<IfIndex>, onlink: bool, to: Family) -> RouteNextHop {
+    let mut next = RouteNextHop::default();
+    next.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
+    next.interface_index = dev.map_or(0, |d| d.0);
+    next.flags.set(RouteNextHopFlags::Onlink, onlink);
+    next.attributes.extend(hop.via.map(|via| gateway(via, to)));
+    next
+}
+
+/// The devices of a route, looked up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Exit {
+    /// Of a route with one next hop, and of an address.
+    pub dev: Option<IfIndex>,
+    /// Of each of several.
+    pub hops: Vec<Option<IfIndex>>,
+}
+
+impl From<Option<IfIndex>> for Exit {
+    fn from(dev: Option<IfIndex>) -> Self {
+        Exit { dev, hops: Vec::new() }
+    }
 }
 
 /// RFC 8950 (5549): an IPv4 route may have an IPv6 gateway, in an attribute of its own.
@@ -67,14 +97,14 @@ fn gateway(via: IpAddr, to: Family) -> RouteAttribute {
 }
 
 /// The message that makes a route, ours by its protocol.
-pub(super) fn add_route(object: &RouteObject, dev: Option<IfIndex>, protocol: u8) -> RouteNetlinkMessage {
-    let mut message = route(object, dev, protocol);
+pub(super) fn add_route(object: &RouteObject, exit: &Exit, protocol: u8) -> RouteNetlinkMessage {
+    let mut message = route(object, exit, protocol);
     message.header.scope = match object.scope {
         Scope::Global => RouteScope::Universe,
         Scope::Link => RouteScope::Link,
         Scope::Host => RouteScope::Host,
     };
-    message.header.flags.set(RouteFlags::Onlink, object.onlink);
+    message.header.flags.set(RouteFlags::Onlink, object.onlink && object.hops.is_empty());
     if let Some(src) = object.src {
         message.attributes.push(RouteAttribute::PrefSource(RouteAddress::from(src)));
     }
@@ -90,8 +120,8 @@ pub(super) fn add_route(object: &RouteObject, dev: Option<IfIndex>, protocol: u8
 /// The message that removes a route: key, owner, type and next hop must match, the scope need not.
 ///
 /// The gateway is not only for precision: without one IPv6 removes all the siblings of an ECMP route, foreign ones too.
-pub(super) fn delete_route(object: &RouteObject, dev: Option<IfIndex>, protocol: u8) -> RouteNetlinkMessage {
-    let mut message = route(object, dev, protocol);
+pub(super) fn delete_route(object: &RouteObject, exit: &Exit, protocol: u8) -> RouteNetlinkMessage {
+    let mut message = route(object, exit, protocol);
     message.header.scope = RouteScope::NoWhere;
     RouteNetlinkMessage::DelRoute(message)
 }

@@ -8,7 +8,8 @@
 //!
 //! All of them live in the network namespace of the thread that called [`Netlink::new`].
 //!
-//! Ours is what carries our protocol number: `rtm_protocol` of a route, IFA_PROTO of an address (Linux 5.18 and later;
+//! Ours is what carries our protocol number: `rtm_protocol` of a route, FRA_PROTOCOL of a rule, the interface alias of a
+//! tunnel, IFA_PROTO of an address (Linux 5.18 and later;
 //! on older kernels an address is made, but not known again as ours). Nothing else is ever changed or removed: making
 //! is exclusive (NLM_F_EXCL), removing names the owner, and where the kernel would not look at the owner we do.
 
@@ -25,9 +26,11 @@ mod names;
 mod ops;
 mod queue;
 mod release;
+mod rules;
 mod socket;
 mod standing;
 mod sweep;
+mod tunnels;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -87,7 +90,14 @@ impl Netlink {
         start("netlink-news", move || monitor.run(&stopped))?;
         let reader = Reader { channel: reading, links: Arc::clone(&links), events: events.clone(), protocol };
         start("netlink-read", move || reader.run(&asked))?;
-        let worker = Worker { channel: working, links, events, jobs: jobs.clone(), protocol };
+        let worker = Worker {
+            channel: working,
+            links,
+            events,
+            jobs: jobs.clone(),
+            protocol,
+            tunnels: Default::default(),
+        };
         let work = Arc::clone(&queue);
         start("netlink-ops", move || worker.run(&work))?;
         Ok(Netlink { queue, jobs, _stop: stop })

@@ -20,16 +20,20 @@ use super::dump::all_links;
 use super::hint::Hint;
 use super::links::{self, Links};
 use super::socket::Channel;
+use super::{rules, tunnels};
 use crate::announcer::Event;
 
-/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE.
-const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
+/// RTNLGRP_IPV6_RULE.
+const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
 const DELETE_ROUTE: u16 = 25;
+const NEW_RULE: u16 = 32;
+const DELETE_RULE: u16 = 33;
 /// Datagrams read before hints are looked after again.
 const TURN: usize = 256;
 
@@ -163,11 +167,15 @@ fn hear(
                 told.extend(links.gone(index));
             }
             // The kernel removes routes with a link that goes down, without a word about them.
-            if told.len() > before {
+            // And what was changed of a tunnel of ours is nothing that the table of links shows.
+            if told.len() > before || tunnels::ours(payload, protocol).is_some() {
                 hint.want();
             }
         }
         NEW_ROUTE | DELETE_ROUTE if !own && protocol_of(payload) == Some(protocol) => hint.want(),
+        NEW_RULE | DELETE_RULE if !own && rules::decode(payload).is_some_and(|r| r.protocol == protocol) => {
+            hint.want();
+        }
         // Anybody's: routes of ours can hang on it, or become possible by it.
         NEW_ADDRESS | DELETE_ADDRESS if !own => hint.want(),
         _ => {}

@@ -7,10 +7,12 @@
 //! in a place, and removal matches our protocol. Where it does not, this thread looks first ([`Standing`]): a replaced
 //! route is whichever stands first, an address is removed whoever put it there.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteFlags;
 use nix::errno::Errno;
 
@@ -18,11 +20,12 @@ use super::batch::Fate;
 use super::decode::{self, Seen};
 use super::draft::{self, Draft};
 use super::dump::Job;
-use super::encode;
+use super::encode::{self, Exit};
 use super::links::Links;
 use super::queue::Queue;
 use super::socket::Channel;
 use super::standing::{Found, Standing, foreign, refusal};
+use super::{rules, tunnels};
 use crate::announcer::Event;
 use crate::config::model::RouteKind;
 use crate::fib::object::{Action, Object, Op, OpError, RouteObject};
@@ -47,6 +50,16 @@ pub(super) struct Worker {
     pub events: tokio::sync::mpsc::Sender<Event>,
     pub jobs: Sender<Job>,
     pub protocol: u8,
+    /// Tunnels that were operated on: of these the table of links may be a moment behind, so the kernel is asked.
+    pub tunnels: BTreeSet<String>,
+}
+
+/// How an operation is carried out; neighbours of one way go together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Straight,
+    Carefully,
+    Tunnel,
 }
 
 impl Worker {
@@ -55,10 +68,14 @@ impl Worker {
         while let Some(ops) = queue.take(BATCH) {
             let mut rest = ops.as_slice();
             while let Some(first) = rest.first() {
-                let careful = needs_a_look(&first.action);
-                let len = rest.iter().take_while(|op| needs_a_look(&op.action) == careful).count();
+                let way = way(&first.action);
+                let len = rest.iter().take_while(|op| self::way(&op.action) == way).count();
                 let (run, after) = rest.split_at(len);
-                let results = if careful { self.carefully(run) } else { self.straight(run) };
+                let results = match way {
+                    Way::Straight => self.straight(run),
+                    Way::Carefully => self.carefully(run),
+                    Way::Tunnel => run.iter().map(|op| (op.id, self.tunnel(&op.action))).collect(),
+                };
                 if !results.is_empty() && self.events.blocking_send(Event::Ops(results)).is_err() {
                     return;
                 }
@@ -67,39 +84,69 @@ impl Worker {
         }
     }
 
-    /// The index of the device that the object names. An error is already the operation's result.
-    fn device(&self, action: &Action) -> Result<Option<IfIndex>, Result<(), OpError>> {
-        let Some(dev) = action.object().dev() else { return Ok(None) };
-        match self.links.read().unwrap_or_else(PoisonError::into_inner).index(dev) {
-            Some(index) => Ok(Some(index)),
-            // The kernel removed everything with the device.
-            None if matches!(action, Action::Delete(_)) => Err(Ok(())),
-            None => Err(Err(OpError::NoDevice(dev.to_owned()))),
+    fn tunnel(&mut self, action: &Action) -> Result<(), OpError> {
+        if let Object::Tunnel(tunnel) = action.object() {
+            self.tunnels.insert(tunnel.name.clone());
         }
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner).clone();
+        tunnels::execute(&mut self.channel, action, |dev| links.index(dev), self.protocol)
+    }
+
+    /// The index of a device. Where a tunnel of ours is meant, a stranger's of the same name is not it: what hangs on
+    /// it must not come to hang there.
+    fn index(&mut self, dev: &str, action: &Action) -> Result<IfIndex, Result<(), OpError>> {
+        let found = match self.tunnels.contains(dev) {
+            true => tunnels::find(&mut self.channel, dev).ok().flatten(),
+            false => {
+                let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+                return links.index(dev).ok_or_else(|| missing(dev, action));
+            }
+        };
+        match found {
+            None => Err(missing(dev, action)),
+            Some(link) if tunnels::is_ours(&link, self.protocol) => Ok(link.index),
+            Some(_) if matches!(action, Action::Delete(_)) => Err(Ok(())),
+            Some(_) => Err(Err(OpError::ForeignDevice(dev.to_owned()))),
+        }
+    }
+
+    /// The indexes of the devices that the object names. An error is already the operation's result.
+    fn devices(&mut self, action: &Action) -> Result<Exit, Result<(), OpError>> {
+        let mut exit = Exit::default();
+        if let Some(dev) = action.object().dev() {
+            exit.dev = Some(self.index(dev, action)?);
+        }
+        if let Object::Route(route) = action.object() {
+            for hop in &route.hops {
+                let index = hop.dev.as_ref().map(|dev| self.index(dev, action)).transpose()?;
+                exit.hops.push(index);
+            }
+        }
+        Ok(exit)
     }
 
     fn straight(&mut self, ops: &[Op]) -> Results {
         let mut results = Vec::with_capacity(ops.len());
         let mut draft = Draft::default();
         for (i, op) in ops.iter().enumerate() {
-            match self.device(&op.action) {
+            match self.devices(&op.action) {
                 Err(result) => results.push((op.id, result)),
-                Ok(dev) => self.draft_straight(&mut draft, &op.action, dev, Role::Decides(i)),
+                Ok(exit) => self.draft_straight(&mut draft, &op.action, &exit, Role::Decides(i)),
             }
         }
         self.send(draft, ops, &mut results);
         results
     }
 
-    fn draft_straight(&mut self, draft: &mut Draft<Role>, action: &Action, dev: Option<IfIndex>, role: Role) {
-        let protocol = self.protocol;
+    fn draft_straight(&mut self, draft: &mut Draft<Role>, action: &Action, exit: &Exit, role: Role) {
+        let (protocol, dev) = (self.protocol, exit.dev);
         match action {
             Action::Delete(Object::Route(r)) => {
                 let flags = if any_metric(r) { draft::ECHO } else { 0 };
-                draft.push(&mut self.channel, encode::delete_route(r, dev, protocol), flags, role);
+                draft.push(&mut self.channel, encode::delete_route(r, exit, protocol), flags, role);
             }
             Action::Add(Object::Route(r)) | Action::Replace(Object::Route(r)) => {
-                draft.push(&mut self.channel, encode::add_route(r, dev, protocol), MAKE, role);
+                draft.push(&mut self.channel, encode::add_route(r, exit, protocol), MAKE, role);
             }
             Action::Add(Object::Address(a)) | Action::Replace(Object::Address(a)) => {
                 let message = encode::add_address(a, dev.unwrap_or(IfIndex(0)), protocol);
@@ -109,6 +156,17 @@ impl Worker {
                 let message = encode::delete_address(a, dev.unwrap_or(IfIndex(0)));
                 draft.push(&mut self.channel, message, 0, role);
             }
+            Action::Add(Object::Rule(r)) | Action::Replace(Object::Rule(r)) => {
+                let message = RouteNetlinkMessage::NewRule(rules::message(r, protocol));
+                draft.push(&mut self.channel, message, MAKE, role);
+            }
+            Action::Delete(Object::Rule(r)) => {
+                let message = RouteNetlinkMessage::DelRule(rules::message(r, protocol));
+                draft.push(&mut self.channel, message, 0, role);
+            }
+            Action::Add(Object::Tunnel(_))
+            | Action::Replace(Object::Tunnel(_))
+            | Action::Delete(Object::Tunnel(_)) => {}
         }
     }
 
@@ -124,8 +182,8 @@ impl Worker {
         };
         let mut draft = Draft::default();
         for (i, op) in ops.iter().enumerate() {
-            let dev = match self.device(&op.action) {
-                Ok(dev) => dev,
+            let exit = match self.devices(&op.action) {
+                Ok(exit) => exit,
                 Err(result) => {
                     results.push((op.id, result));
                     continue;
@@ -137,12 +195,12 @@ impl Worker {
                 Action::Replace(wanted) => match foreign(&others, wanted) {
                     Some(error) => Err(error),
                     None => {
-                        self.draft_replace(&mut draft, &op.action, &ours, dev, i);
+                        self.draft_replace(&mut draft, &op.action, &ours, &exit, i);
                         Ok(())
                     }
                 },
                 action => {
-                    self.draft_delete(&mut draft, action, &ours, dev, i);
+                    self.draft_delete(&mut draft, action, &ours, &exit, i);
                     Ok(())
                 }
             };
@@ -160,13 +218,13 @@ impl Worker {
         draft: &mut Draft<Role>,
         action: &Action,
         ours: &[&Found],
-        dev: Option<IfIndex>,
+        exit: &Exit,
         op: usize,
     ) {
         let role = Role::Decides(op);
         match (action.object(), ours) {
             (Object::Route(r), [Found { seen: Seen::Route(old), .. }]) if old.exact => {
-                let message = encode::add_route(r, dev, self.protocol);
+                let message = encode::add_route(r, exit, self.protocol);
                 draft.push(&mut self.channel, message, NLM_F_REPLACE, role);
             }
             (Object::Address(_), [one]) if one.seen.satisfies(action.object()) => {}
@@ -174,7 +232,7 @@ impl Worker {
                 for old in ours {
                     self.draft_removal(draft, old, Role::OnTheWay);
                 }
-                self.draft_straight(draft, action, dev, role);
+                self.draft_straight(draft, action, exit, role);
             }
         }
     }
@@ -185,15 +243,15 @@ impl Worker {
         draft: &mut Draft<Role>,
         action: &Action,
         ours: &[&Found],
-        dev: Option<IfIndex>,
+        exit: &Exit,
         op: usize,
     ) {
         match (action.object(), ours.split_last()) {
             (_, None) => {}
             (Object::Address(a), Some(_)) if ours.iter().any(|f| f.seen.is_address(a)) => {
-                self.draft_straight(draft, action, dev, Role::Decides(op));
+                self.draft_straight(draft, action, exit, Role::Decides(op));
             }
-            (Object::Address(_), Some(_)) => {}
+            (Object::Address(_) | Object::Tunnel(_) | Object::Rule(_), Some(_)) => {}
             (Object::Route(_), Some((last, before))) => {
                 for old in before {
                     self.draft_removal(draft, old, Role::OnTheWay);
@@ -210,6 +268,7 @@ impl Worker {
                 draft.push_raw(&mut self.channel, draft::DELETE_ROUTE, &payload, 0, role);
             }
             Seen::Address(_) => draft.push_raw(&mut self.channel, draft::DELETE_ADDRESS, &old.raw, 0, role),
+            Seen::Rule(_) => draft.push_raw(&mut self.channel, draft::DELETE_RULE, &old.raw, 0, role),
         }
     }
 
@@ -272,6 +331,14 @@ fn keep_onlink_only(payload: &mut [u8]) {
     }
 }
 
+/// There is no such device: for a removal that is as good as done, for the kernel removed everything with it.
+fn missing(dev: &str, action: &Action) -> Result<(), OpError> {
+    match action {
+        Action::Delete(_) => Ok(()),
+        _ => Err(OpError::NoDevice(dev.to_owned())),
+    }
+}
+
 fn any_metric(route: &RouteObject) -> bool {
     route.metric == 0 && route.to.family() == Family::V4
 }
@@ -279,11 +346,20 @@ fn any_metric(route: &RouteObject) -> bool {
 /// True where the kernel would touch others' objects, or where we cannot say which of ours is meant.
 fn needs_a_look(action: &Action) -> bool {
     match action {
-        Action::Replace(_) | Action::Delete(Object::Address(_)) => true,
         Action::Delete(Object::Route(r)) => {
-            r.kind == RouteKind::Unicast && r.via.is_none() && r.dev.is_none()
+            r.kind == RouteKind::Unicast && r.via.is_none() && r.dev.is_none() && r.hops.is_empty()
         }
+        Action::Replace(Object::Rule(_)) | Action::Delete(Object::Rule(_) | Object::Tunnel(_)) => false,
+        Action::Replace(_) | Action::Delete(Object::Address(_)) => true,
         Action::Add(_) => false,
+    }
+}
+
+fn way(action: &Action) -> Way {
+    match action.object() {
+        Object::Tunnel(_) => Way::Tunnel,
+        _ if needs_a_look(action) => Way::Carefully,
+        _ => Way::Straight,
     }
 }
 

@@ -95,6 +95,7 @@ mod tests {
             kind: RouteKind::Blackhole,
             dev: None,
             via: None,
+            hops: Vec::new(),
             src: None,
             scope: Scope::Global,
             onlink: false,

@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use super::decode::{self, Seen, SeenRoute};
 use super::links::Links;
 use super::socket::Channel;
-use super::{encode, names};
+use super::{encode, names, rules};
 use crate::config::model::Scope;
-use crate::fib::object::{Object, OpError};
+use crate::fib::object::{Object, OpError, RuleObject};
 use crate::net::{Family, Prefix};
 
 /// Where an object stands, as the kernel tells objects apart.
@@ -23,12 +23,17 @@ enum Place {
     Route(u32, Prefix, u32),
     /// Without the length: IPv6 has an address only once on a device.
     Address(String, IpAddr),
+    Rule(RuleObject),
+    /// Looked after where tunnels are made.
+    Tunnel,
 }
 
 fn place(object: &Object) -> Place {
     match object {
         Object::Route(r) => Place::Route(r.table, r.to, r.metric),
         Object::Address(a) => Place::Address(a.dev.clone(), a.address),
+        Object::Rule(r) => Place::Rule(r.clone()),
+        Object::Tunnel(_) => Place::Tunnel,
     }
 }
 
@@ -55,12 +60,14 @@ impl Standing {
         objects: impl IntoIterator<Item = &'a Object>,
     ) -> io::Result<Self> {
         let links = links.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (mut tables, mut devices) = (BTreeSet::new(), BTreeSet::new());
+        let (mut tables, mut devices, mut families) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut standing = Standing::default();
         for object in objects {
             match object {
                 Object::Route(r) => drop(tables.insert((r.to.family() == Family::V6, r.table))),
                 Object::Address(a) => drop(devices.insert((a.address.is_ipv6(), a.dev.as_str()))),
+                Object::Rule(r) => drop(families.insert(r.family)),
+                Object::Tunnel(_) => {}
             }
             standing.at.entry(place(object)).or_default();
         }
@@ -75,6 +82,9 @@ impl Standing {
             let request = encode::get_addresses(family_if(v6), Some(index));
             standing
                 .read(channel, &request, |payload| decode::address(payload, &links).map(Seen::Address))?;
+        }
+        for family in families {
+            standing.read(channel, &rules::get(family), |payload| rules::decode(payload).map(Seen::Rule))?;
         }
         Ok(standing)
     }
@@ -96,6 +106,7 @@ impl Standing {
                 let at = match &seen {
                     Seen::Route(r) => Place::Route(r.route.table, r.route.to, r.route.metric),
                     Seen::Address(a) => Place::Address(a.address.dev.clone(), a.address.address),
+                    Seen::Rule(r) => Place::Rule(r.rule.clone()),
                 };
                 if wanted.contains_key(&at) {
                     found_cell.borrow_mut().push((at, Found { seen, raw: payload.to_vec() }));
@@ -170,6 +181,7 @@ pub(super) fn refusal(errno: i32, words: Option<String>) -> String {
 pub(super) fn describe(seen: &Seen) -> String {
     match seen {
         Seen::Route(r) => describe_route(r),
+        Seen::Rule(r) => format!("{} proto {}", r.rule, names::protocol(r.protocol)),
         Seen::Address(a) => {
             let mut text = format!("{}/{} dev {}", a.address.address, a.address.len, a.address.dev);
             if a.protocol != 0 {
@@ -202,7 +214,7 @@ fn describe_route(seen: &SeenRoute) -> String {
     };
     word("via", r.via.as_ref().map(|v| v as _));
     word("dev", r.dev.as_ref().map(|d| d as _));
-    for hop in &seen.hops {
+    for hop in &r.hops {
         word("nexthop via", hop.via.as_ref().map(|v| v as _));
         word("dev", hop.dev.as_ref().map(|d| d as _));
         word("weight", Some(&hop.weight));

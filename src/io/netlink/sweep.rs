@@ -5,20 +5,22 @@ use std::io;
 
 use super::batch::Fate;
 use super::decode::{self, Seen};
-use super::draft::{DELETE_ADDRESS, DELETE_ROUTE, Draft};
+use super::draft::{DELETE_ADDRESS, DELETE_LINK, DELETE_ROUTE, DELETE_RULE, Draft};
 use super::dump::all_links;
-use super::encode;
 use super::links::Links;
 use super::socket::Channel;
 use super::standing::{describe, refusal};
+use super::{encode, links, rules, tunnels};
 use crate::net::Family;
 
+/// Octets of `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
 /// Messages in one `sendmsg`: a route with many next hops can be large.
 const BATCH: usize = 256;
 /// Removing takes another look: what it uncovers (an IPv6 sibling), or what changed meanwhile.
 const ROUNDS: usize = 4;
 
-/// Removes every route and address that carries our mark in the network namespace of the calling thread; says what
+/// Removes every rule, route, address and tunnel that carries our mark in the network namespace of the calling thread; says what
 /// was removed, as `ip` would print it. Objects of others stay. Nothing to remove is no error.
 ///
 /// Errors: the kernel cannot be asked, or refuses to remove something (all else is removed nevertheless).
@@ -36,11 +38,24 @@ pub fn sweep(protocol: u8) -> io::Result<Vec<String>> {
     Ok(removed)
 }
 
-/// A message of removal and what it removes. Routes come first: an address takes routes along, in silence.
+/// A message of removal and what it removes. What hangs on something comes before it: an address takes routes along, in
+/// silence, and a tunnel both.
 type Removal = (u16, Vec<u8>, String);
 
 fn ours(channel: &mut Channel, protocol: u8, links: &Links) -> io::Result<Vec<Removal>> {
     let found = RefCell::new(Vec::new());
+    for family in [Family::V4, Family::V6] {
+        let before = found.borrow().len();
+        channel.dump(
+            &rules::get(family),
+            || found.borrow_mut().truncate(before),
+            |payload| {
+                let rule = rules::decode(payload).filter(|r| r.protocol == protocol);
+                let text = rule.map(|r| format!("rule {}", describe(&Seen::Rule(r))));
+                found.borrow_mut().extend(text.map(|text| (DELETE_RULE, payload.to_vec(), text)));
+            },
+        )?;
+    }
     for family in [Family::V4, Family::V6] {
         let before = found.borrow().len();
         channel.dump(
@@ -65,6 +80,17 @@ fn ours(channel: &mut Channel, protocol: u8, links: &Links) -> io::Result<Vec<Re
             },
         )?;
     }
+    let before = found.borrow().len();
+    channel.dump(
+        &links::request(),
+        || found.borrow_mut().truncate(before),
+        |payload| {
+            let tunnel = tunnels::ours(payload, protocol);
+            // The header names the link; the rest is what the kernel says of it, and no part of a request.
+            let header = payload.get(..LINK_HEADER).unwrap_or_default().to_vec();
+            found.borrow_mut().extend(tunnel.map(|link| (DELETE_LINK, header, link.describe())));
+        },
+    )?;
     Ok(found.into_inner())
 }
 
