@@ -11,7 +11,7 @@
 //!        news, dumps ──────┼──►  health ─► gate ─► instance ──────┼── octets of UPDATEs ─► io::bgp
 //!   io::bgp ── octets ─────┤                  │       │           ├── script runs ───────► io::script
 //!   io::script ── ends ────┤                 fib     bgp          ├── journal, replies ──► io::control, io::log
-//!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory ────────────► io::state
+//!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory, journal ───► io::state
 //! ```
 //!
 //! # The rooms
@@ -25,7 +25,9 @@
 //! - [`fib`]: kernel objects wanted and observed, and the operations between the two.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
-//! - [`status`]: the read-only picture for `status -j`; [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//! - [`status`]: the read-only picture for `status -j`; [`announcer::measure`] counts, [`metrics`] puts that in words for
+//!   Prometheus, [`io::web`] serves it. [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//! - [`announcer::drill`]: the failover exercise. [`backtest`]: recorded probe results through the very same core.
 //! - [`net`] and [`time`]: the types where a mix-up would hurt.
 //!
 //! # Following one failover
@@ -37,6 +39,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod backtest;
 pub mod bgp;
 pub mod config;
 pub mod ctl;
@@ -44,6 +47,7 @@ pub mod demo;
 pub mod fib;
 pub mod health;
 pub mod io;
+pub mod metrics;
 pub mod net;
 pub mod status;
 pub mod time;

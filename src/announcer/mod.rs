@@ -9,16 +9,20 @@
 //! Checks, instances, scripts and kernel objects never call each other: they return what happened to them, and the
 //! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
 //! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `bgp.rs` what the peers
-//! are told, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain.
+//! are told, `operate.rs` what operators ask, `reload.rs` a new configuration, `report.rs` the picture for status and explain,
+//! `measure.rs` what is counted.
 
 mod bgp;
+mod calm;
 mod conduct;
+pub mod drill;
 pub mod effect;
 pub mod event;
 pub mod gate;
 pub mod instance;
 pub mod journal;
 mod kernel;
+pub mod measure;
 pub mod memory;
 mod operate;
 mod probes;
@@ -77,6 +81,7 @@ pub struct Announcer {
     /// The last process died not long ago and MASTER may go on.
     resumable: bool,
     journal: Journal,
+    tally: measure::Tally,
     timers: Timers,
     outstanding: BTreeMap<ProbeId, Outstanding>,
     /// Checks with a witness probe under way.
@@ -98,6 +103,9 @@ pub struct Announcer {
     kept_until: Option<Time>,
     /// When we were last called: the time up to which nothing was missed.
     present: Time,
+    /// Somebody wants to hear of every result: [`Effect::Sample`].
+    sampling: bool,
+    drill: Option<drill::Drill>,
 }
 
 /// How far a stop is.
@@ -127,6 +135,7 @@ impl Announcer {
             peers: bgp::Peerings::new(legacy.memory.maintenance),
             resumable: legacy.resumable,
             journal: Journal::default(),
+            tally: measure::Tally::default(),
             timers: Timers::default(),
             outstanding: BTreeMap::new(),
             asked: HashSet::new(),
@@ -142,6 +151,8 @@ impl Announcer {
             retired: BTreeSet::new(),
             kept_until: None,
             present: now,
+            sampling: false,
+            drill: None,
             config: Config { checks: Vec::new(), instances: Vec::new(), ..config.clone() },
         };
         announcer.own = own_prefixes(&config);
@@ -156,6 +167,12 @@ impl Announcer {
         announcer.want_dump(now);
         announcer.settle(now);
         announcer
+    }
+
+    /// Transitions are numbered from after `seq` on, the last number of an earlier run. To be called before the first
+    /// event.
+    pub fn number_events_after(&mut self, seq: u64) {
+        self.journal.number_after(seq);
     }
 
     /// Something happened.
@@ -192,10 +209,16 @@ impl Announcer {
                 Timer::InitOver => self.on_init_over(now),
                 Timer::NoSession => self.on_no_session(),
                 Timer::Maintenance => self.on_maintenance(now),
+                Timer::Drill => {} // looked at after every event
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
         self.settle(now);
+    }
+
+    /// From now on every result of a probe comes out as an [`Effect::Sample`], or no longer.
+    pub fn sample_probes(&mut self, on: bool) {
+        self.sampling = on;
     }
 
     /// The next thing that the world must do.
@@ -228,6 +251,11 @@ impl Announcer {
         self.plan_kernel(now);
         self.tell_peers(now);
         self.conclude(now);
+        if self.watch_drill(now) {
+            self.plan_kernel(now);
+            self.tell_peers(now);
+            self.conclude(now);
+        }
         self.save_if_changed();
         self.leave_if_done();
     }

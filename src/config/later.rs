@@ -4,7 +4,6 @@
 
 /// Tables as the readers call them, and the keys of each that are not supported yet.
 const KEYS: &[(&str, &[&str])] = &[
-    ("node", &["metrics"]),
     ("instance", &["tunnel", "rule", "vrrp", "notify_url"]),
     ("instance.route", &["nexthops", "mode", "when_none"]),
     ("bgp", &["bfd"]),

@@ -16,3 +16,4 @@ pub mod script;
 pub mod script_guard;
 pub mod state;
 pub mod systemd;
+pub mod web;

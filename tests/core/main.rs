@@ -2,7 +2,9 @@
 //! from the field (keepalived's and others' trackers) that must not be ours. Events and virtual time in; effects,
 //! state, journal and status out. No socket, no clock, no sleep.
 
+mod backtest;
 mod checks;
+mod drill;
 mod fake;
 mod kernel;
 mod operator;

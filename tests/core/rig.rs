@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use announcerd::announcer::effect::{Effect, ScriptRun};
+use announcerd::announcer::effect::{DrillNews, Effect, Sample, ScriptRun};
 use announcerd::announcer::event::{Command, Event, Forced, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
@@ -126,6 +126,10 @@ pub struct Rig {
     pub cancelled: usize,
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,
+    /// Results of probes, if the test asked the core for them.
+    pub samples: Vec<Sample>,
+    /// A drill's report.
+    pub drill: Vec<DrillNews>,
     pub logs: Vec<String>,
     pub exit: Option<Option<Duration>>,
 }
@@ -178,6 +182,8 @@ impl Rig {
             cancelled: 0,
             dumps: 0,
             replies: Vec::new(),
+            samples: Vec::new(),
+            drill: Vec::new(),
             logs: Vec::new(),
             exit: None,
         };
@@ -332,6 +338,8 @@ impl Rig {
                     self.tell_story("exit".into());
                     self.exit = Some(sweep_after);
                 }
+                Effect::Drill(news) => self.drill.push(news),
+                Effect::Sample(sample) => self.samples.push(sample),
                 Effect::Peers(_) | Effect::Bgp { .. } => {}
             }
         }
