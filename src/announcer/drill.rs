@@ -254,7 +254,10 @@ impl Announcer {
                 self.hand_back(now);
                 true
             }
-            _ => self.end_drill("back in BACKUP", now),
+            _ => {
+                let state = self.members.get(&id).map_or(State::Stop, |m| m.instance.state());
+                self.end_drill(&format!("it is in {}", state.word()), now)
+            }
         }
     }
 

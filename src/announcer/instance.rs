@@ -553,9 +553,9 @@ impl Instance {
         let really_down = inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down);
         match (self.pretence?, self.forced) {
             (_, Some(_)) => None,
-            (Pretence::Down(began), None) if inputs.witnessed => Some(Call::TakeOver {
+            (Pretence::Down(_), None) if inputs.witnessed => Some(Call::TakeOver {
                 reason: "drill: pretending that the primary is down".into(),
-                first_bad: Some(began),
+                first_bad: None, // no probe was bad: nothing was detected
                 at_once: false,
                 flap: false,
             }),

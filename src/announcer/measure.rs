@@ -159,6 +159,12 @@ impl Tally {
         self.kernel_errors += results.iter().filter(|(_, r)| r.is_err()).count() as u64;
     }
 
+    /// An instance is no more.
+    pub(super) fn forget(&mut self, name: &Name) {
+        self.transitions.retain(|(of, _), _| of != name);
+        self.scripts.retain(|(of, _), _| of != name);
+    }
+
     /// A script ended.
     pub(super) fn script(&mut self, name: &Name, end: &ScriptEnd) {
         let word = match end {

@@ -192,7 +192,9 @@ impl Announcer {
 
     fn forget_instance(&mut self, id: InstanceId) {
         self.fib.remove(id);
-        self.members.remove(&id);
+        if let Some(member) = self.members.remove(&id) {
+            self.tally.forget(member.name());
+        }
         self.open.remove(&id);
         self.retired.remove(&id);
         self.index_users();

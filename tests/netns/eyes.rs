@@ -27,7 +27,7 @@ fn get(rig: &Rig, page: &str) -> (String, String) {
     })
     .unwrap();
     let (body, code) = text.trim_end().rsplit_once('\n').unwrap();
-    (code.to_owned(), body.to_owned())
+    (code.to_owned(), body.trim_end().to_owned())
 }
 
 fn metric(rig: &Rig, series: &str) -> f64 {
@@ -134,6 +134,47 @@ fn a_drill_with_bird() {
     assert_eq!(events.iter().filter(|e| e.reason.starts_with("drill: ")).count(), 2);
 }
 
+/// The same with our own speaker: the peer's TCP has the announcement, and the withdrawal.
+#[test]
+fn a_drill_with_the_embedded_exporter() {
+    let rig = Rig::own_with(|config, _| with_metrics(config));
+    assert_eq!(metric(&rig, "announcerd_bgp_session_up{peer=\"isp-a\"}"), 1.0);
+    assert_eq!(get(&rig, "/healthz").0, "200");
+    let mut drill = spawn(&rig, &[CTL, "drill", "mainland", "--hold", "1s"]);
+    rig.wait_isp_has(true);
+    let status = drill.wait(LIMIT).unwrap();
+    let report = words_of(drill.child());
+    assert!(status.success(), "{report}");
+    for part in ["isp-a has acknowledged the announcement", "isp-a has acknowledged the withdrawal"] {
+        assert!(report.contains(part), "no `{part}` in\n{report}");
+    }
+    rig.wait_isp_has(false);
+    assert!(
+        metric(&rig, "announcerd_bgp_messages_total{peer=\"isp-a\",direction=\"sent\",type=\"update\"}")
+            >= 2.0
+    );
+    assert_eq!(metric(&rig, "announcerd_reaction_seconds_count{to=\"MASTER\",step=\"update_acked\"}"), 1.0);
+}
+
+/// Logs as the real programs write them.
+#[test]
+fn logs_of_ping_and_fping_become_traces() {
+    let rig = Rig::bird();
+    let standby = &rig.lab.standby;
+    let log = |command: &str| {
+        // Their exit status tells of losses.
+        standby.run(&["sh", "-c", &format!("{command} >/run/log 2>/dev/null || true")]).unwrap();
+        standby.run(&[CTL, "convert", "--name", "203.0.113.1=uplink", "/run/log"]).unwrap()
+    };
+    let trace = log("fping -D -c 3 -p 50 -t 40 203.0.113.1 203.0.113.77");
+    let rows = |trace: &str, part: &str| trace.lines().filter(|l| l.contains(part)).count();
+    assert_eq!((rows(&trace, ",uplink,ok,"), rows(&trace, ",203.0.113.77,error,")), (3, 3), "{trace}");
+    let trace = log("ping -n -D -O -c 4 -i 0.2 203.0.113.1");
+    assert_eq!((rows(&trace, ",uplink,ok,"), trace.lines().count()), (4, 4), "{trace}");
+    let trace = log("ping -n -D -O -W 1 -c 4 -i 0.2 203.0.113.77");
+    assert!(rows(&trace, ",uplink,error,") >= 1, "{trace}");
+}
+
 /// Ctrl-C, or an ssh that breaks: the daemon notices the end of the connection.
 #[test]
 fn a_drill_whose_operator_is_gone_hands_back() {
@@ -212,7 +253,10 @@ fn watch_in_a_terminal() {
     screen.keys(&["/"]);
     screen.keys(&["nothing-like-this", "Enter"]);
     screen.wait("the filter", "filter: nothing-like-this");
-    screen.keys(&["/", "Escape", "p"]);
+    // Escape and a letter at once would be Alt and the letter.
+    screen.keys(&["/", "Escape"]);
+    screen.wait("no filter", "mainland");
+    screen.keys(&["p"]);
     screen.wait("the pause", "PAUSED");
     screen.resize(100, 12);
     screen.wait("the foot of a smaller screen", "of ");

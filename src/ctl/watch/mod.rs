@@ -118,7 +118,8 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that is gone needs no mending.
-        let mut out = io::stderr();
+        // (The lock on it is this thread's own.)
+        let mut out = io::stdout();
         let _ = queue!(out, cursor::Show, terminal::LeaveAlternateScreen);
         let _ = out.flush();
         let _ = terminal::disable_raw_mode();

@@ -2,8 +2,8 @@
 //!
 //! Plain HTTP/1.1, GET and HEAD, one request a connection. Nobody out there can make the daemon wait: at most
 //! 32 connections, 8 KiB and 5 seconds for a request, 10 seconds to take an answer; beyond that they are closed. An
-//! answer is made once for all who ask within a quarter of a second, of a copy that the driver hands over, away from
-//! the driver.
+//! answer is made once for all who ask within a quarter of a second (longer, if making it took long), of a copy that the
+//! driver hands over, away from the driver.
 //!
 //! An address that cannot be listened on (not there yet at boot, taken) is tried again and again: a standby without
 //! metrics is better than none.
@@ -25,8 +25,10 @@ use crate::status::Status;
 const CONNECTIONS: usize = 32;
 /// Between tries to listen.
 const RETRY: Duration = Duration::from_secs(5);
-/// An answer this old is given again.
+/// An answer this old is given again…
 const FRESH: Duration = Duration::from_millis(250);
+/// …or so many times as old as it took to make: 100,000 routes must not be copied again and again.
+const SHARE: u32 = 10;
 /// A driver that does not answer within this does not turn.
 const DRIVER: Duration = Duration::from_secs(2);
 
@@ -151,7 +153,7 @@ impl Drop for Web {
     }
 }
 
-/// A page as last made, and when.
+/// A page as last made, and until when it serves.
 type Made = Mutex<Option<(Instant, Arc<Answer>)>>;
 
 /// The pages.
@@ -173,11 +175,13 @@ impl Pages {
             Page::Status => &self.made[2],
         };
         let mut made = slot.lock().await;
-        if let Some((_, answer)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        let began = Instant::now();
+        if let Some((_, answer)) = made.as_ref().filter(|(until, _)| began < *until) {
             return Arc::clone(answer);
         }
         let answer = Arc::new(self.make(page).await);
-        *made = Some((Instant::now(), Arc::clone(&answer)));
+        let serves = FRESH.max(began.elapsed().saturating_mul(SHARE));
+        *made = Some((Instant::now() + serves, Arc::clone(&answer)));
         answer
     }
 
