@@ -12,7 +12,7 @@
 //!   io::bfd ── changes ────┤                  │       │           ├── BFD sessions ──────► io::bfd
 //!   io::bgp ── octets ─────┤                  │       │           ├── script runs ───────► io::script
 //!   io::script ── ends ────┤                 fib     bgp          ├── journal, replies ──► io::control, io::log
-//!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory ────────────► io::state
+//!   io::control ─ commands ┘           (wanted ⇄ observed)        └── memory, journal ───► io::state
 //! ```
 //!
 //! # The rooms
@@ -29,7 +29,9 @@
 //! - [`bfd`]: sessions that know in milliseconds whether a neighbour is there. Pure too; they run in a thread of their own
 //!   ([`io::bfd`]), and the core hears of changes only.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
-//! - [`status`]: the read-only picture for `status -j`; [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//! - [`status`]: the read-only picture for `status -j`; [`announcer::measure`] counts, [`metrics`] puts that in words for
+//!   Prometheus, [`io::web`] serves it. [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//! - [`announcer::drill`]: the failover exercise. [`backtest`]: recorded probe results through the very same core.
 //! - [`net`] and [`time`]: the types where a mix-up would hurt.
 //!
 //! # Following one failover
@@ -41,6 +43,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod backtest;
 pub mod bfd;
 pub mod bgp;
 pub mod config;
@@ -50,6 +53,7 @@ pub mod fib;
 pub mod health;
 pub mod import;
 pub mod io;
+pub mod metrics;
 pub mod net;
 pub mod status;
 pub mod time;

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
+use crate::announcer::effect::{DrillNews, Sample};
+use crate::announcer::event::Outcome;
 use crate::announcer::journal::{Record, State};
 use crate::bfd::SessionStatus;
 use crate::bfd::histogram::{BOUNDS_US, Histogram};
@@ -85,6 +87,9 @@ pub struct InstanceStatus {
     pub pending: Option<PendingStatus>,
     /// Flaps that lengthen the failback delay now.
     pub flaps: u32,
+    /// True while a drill pretends that its primary is down, or hands back from that.
+    #[serde(default)]
+    pub drill: bool,
 }
 
 /// An override.
@@ -295,6 +300,70 @@ pub struct EventStatus {
     pub reason: String,
     /// Microseconds since the first step of it.
     pub timeline_us: TimelineStatus,
+}
+
+/// A probe's result, on a stream of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProbeStatus {
+    /// When it was sent.
+    pub time: String,
+    /// Of which check.
+    pub check: String,
+    /// "ok", "error" or "blind".
+    pub result: String,
+    /// Round-trip time, microseconds; of an error, how long it took to know, unless that was the time-out.
+    pub rtt_us: Option<u64>,
+}
+
+impl ProbeStatus {
+    /// A sample as the outside sees it.
+    pub fn new(sample: &Sample, clock: &WallClock) -> Self {
+        let (result, rtt) = match &sample.outcome {
+            Outcome::Success { rtt } => ("ok", rtt.or(sample.took)),
+            Outcome::Failure(_) => ("error", sample.took),
+            Outcome::Blind(_) => ("blind", sample.took),
+        };
+        ProbeStatus {
+            time: clock.date(sample.sent),
+            check: sample.check.to_string(),
+            result: result.to_owned(),
+            rtt_us: rtt.map(micros),
+        }
+    }
+}
+
+/// A line of a drill's report.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DrillStatus {
+    /// When.
+    pub time: String,
+    /// Which instance.
+    pub instance: String,
+    /// Microseconds since the drill began.
+    pub since_began_us: u64,
+    /// Microseconds since the takeover or the way back began.
+    pub in_phase_us: u64,
+    /// A step was verified (true), or failed; none: no step. Of the last line: whether every step was verified.
+    pub ok: Option<bool>,
+    /// In words.
+    pub text: String,
+    /// This is the last line.
+    pub done: bool,
+}
+
+impl DrillStatus {
+    /// News of a drill as the outside sees them.
+    pub fn new(news: &DrillNews, clock: &WallClock) -> Self {
+        DrillStatus {
+            time: clock.date(news.at),
+            instance: news.instance.to_string(),
+            since_began_us: micros(news.since_began),
+            in_phase_us: micros(news.in_phase),
+            ok: news.ok,
+            text: news.text.clone(),
+            done: news.done,
+        }
+    }
 }
 
 /// `timeline_us`.

@@ -39,6 +39,7 @@ fn ago(seconds: i64) -> String {
 
 fn instance(name: &str, state: State, since: i64, reason: &str) -> InstanceStatus {
     InstanceStatus {
+        drill: false,
         name: name.into(),
         state,
         since: ago(since),

@@ -16,6 +16,7 @@ use super::instance;
 use super::journal::State;
 use super::timers::{CheckId, InstanceId, Timer};
 use super::{Announcer, Effect};
+use crate::bgp::counters::Counters;
 use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, StopCause, Table, Wanted};
 use crate::config::model::{Announce, Bgp, Config, Probe};
 use crate::status::BgpStatus;
@@ -200,7 +201,10 @@ impl Announcer {
                 self.session_news(&name, Some(&reason), now);
             }
             PeerEffect::UpdateWritten { token } => self.note_step(token, |t| t.update_written = Some(now)),
-            PeerEffect::UpdateAcked { token } => self.note_step(token, |t| t.update_acked = Some(now)),
+            PeerEffect::UpdateAcked { token } => {
+                self.drill_acked(&name, token);
+                self.note_step(token, |t| t.update_acked = Some(now));
+            }
             PeerEffect::Note(text) => self.log(Level::Info, Some(&name), text),
             PeerEffect::Stopped => {
                 peering.stopped = true;
@@ -467,6 +471,12 @@ impl Announcer {
     /// True from `maintenance on` to `maintenance off`.
     pub(super) fn in_maintenance(&self) -> bool {
         self.peers.maintenance != Maintenance::Off
+    }
+
+    /// What each peer has counted, for the metrics.
+    pub(super) fn bgp_counters(&self) -> Vec<(String, Counters)> {
+        let shown = self.peers.all.values().filter(|p| !p.retired);
+        shown.map(|p| (p.config.session.name.clone(), p.peer.counters())).collect()
     }
 
     pub(super) fn bgp_status(&self, now: Time) -> Vec<BgpStatus> {

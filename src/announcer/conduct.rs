@@ -119,6 +119,9 @@ impl Announcer {
         let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
         let down = primary.as_ref().filter(|p| p.state == PrimaryState::Down);
         let witnessed = match (&config.require, down) {
+            _ if member.instance.pretence().is_some() => {
+                self.drill_witnessed(member, &required).unwrap_or(true)
+            }
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
                 let seen = p.witness_after.is_some_and(|moment| gate::witnessed(r, &required, moment));
@@ -187,7 +190,9 @@ impl Announcer {
         let record = self.journal.push(now, name, from, to, transition.reason.clone());
         record.timeline.first_bad_probe = transition.first_bad;
         let record = record.clone();
+        self.tally.transition(&record.instance, to, &record.timeline);
         member.open = Some(record.seq);
+        let seq = record.seq;
         self.open.insert(id);
         member.held = None;
         member.scripts.left(to, now);
@@ -197,6 +202,7 @@ impl Announcer {
         let distrusted = if transition.was_cut_off { member.primary.clone() } else { Vec::new() };
         let job = job(member, &transition, record.seq, &self.config.node.name);
         self.emit(Effect::Journal(record));
+        self.drill_decided(id, seq);
         match job {
             _ if transition.silent => {}
             None => {}
@@ -256,6 +262,9 @@ impl Announcer {
         let ids: Vec<InstanceId> = self.members.keys().copied().collect();
         for id in ids {
             let Some(member) = self.members.get_mut(&id) else { continue };
+            if member.scripts.is_running(script) {
+                self.tally.script(member.name(), end);
+            }
             let actions = member.scripts.ended(script, end, now, &mut self.next_script);
             self.script_actions(id, actions, now);
         }
@@ -273,6 +282,7 @@ impl Announcer {
                 Action::Run(run) => self.emit(Effect::RunScript(run)),
                 Action::Kill(script) => self.emit(Effect::KillScript(script)),
                 Action::Failed(text) => {
+                    self.drill_script_failed(id);
                     let name = self.members.get(&id).map(|m| m.name().clone());
                     self.log(Level::Error, name.as_ref(), text);
                 }
@@ -285,8 +295,10 @@ impl Announcer {
     /// A step of a transition is done.
     pub(super) fn note_step(&mut self, seq: u64, step: impl FnOnce(&mut Timeline)) {
         if let Some(record) = self.journal.get_mut(seq) {
+            let before = record.timeline;
             step(&mut record.timeline);
             let record = record.clone();
+            self.tally.progress(record.to, &before, &record.timeline);
             self.emit(Effect::Journal(record));
         }
     }

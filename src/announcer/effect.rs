@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{DumpId, PeerId, ProbeId, RequestId, ScriptId};
+use super::event::{DumpId, Outcome, PeerId, ProbeId, RequestId, ScriptId};
 use super::journal::Record;
 use super::memory::Memory;
 use crate::bfd::{SessionConfig, SessionId};
@@ -11,6 +11,7 @@ use crate::bgp::event::PeerEffect;
 use crate::config::model::{Bgp, Check, Name};
 use crate::fib::object::Op;
 use crate::net::Prefix;
+use crate::time::Time;
 
 /// One thing to do. Exhaustive and comparable: tests assert whole lists.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,6 +60,11 @@ pub enum Effect {
     },
     /// A transition, or news of its timeline: for the log and those who follow.
     Journal(Record),
+    /// A probe's result, while somebody wants to hear of them: see
+    /// [`Announcer::sample_probes`](super::Announcer::sample_probes).
+    Sample(Sample),
+    /// How a drill goes on: for whoever asked for it.
+    Drill(DrillNews),
     /// Keep this across restarts.
     Save(Memory),
     /// Tell the log.
@@ -68,6 +74,38 @@ pub enum Effect {
         /// `on_stop = "keep"`: what stays in the kernel is to be swept after this, unless a successor takes it over.
         sweep_after: Option<Duration>,
     },
+}
+
+/// One line of a drill's report.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrillNews {
+    /// Which instance is drilled.
+    pub instance: Name,
+    /// When.
+    pub at: Time,
+    /// How long after the drill's beginning.
+    pub since_began: Duration,
+    /// How long after the beginning of the takeover or of the way back.
+    pub in_phase: Duration,
+    /// A step was verified (true), or failed; None: no step, just news. Of the last line: whether every step was verified.
+    pub ok: Option<bool>,
+    /// In words.
+    pub text: String,
+    /// The drill is over.
+    pub done: bool,
+}
+
+/// What became of one probe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// When it was sent.
+    pub sent: Time,
+    /// Of which check.
+    pub check: Name,
+    /// What it saw.
+    pub outcome: Outcome,
+    /// When that was known, after it was sent; None if only the time-out told.
+    pub took: Option<Duration>,
 }
 
 /// A script to run, without a shell, in a process group of its own.

@@ -156,6 +156,15 @@ pub enum Command {
     },
     /// `handover`: end the process so that its successor goes on without a flap.
     Handover,
+    /// `drill INSTANCE`: a failover exercise.
+    Drill {
+        /// Which instance.
+        instance: Name,
+        /// How long it stays MASTER once everything is verified.
+        hold: Duration,
+    },
+    /// The client of that request (a drill's) has left.
+    LeaveDrill,
     /// `failback INSTANCE`: hand back now.
     Failback {
         /// Which instance.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drill::Pretence;
 use super::event::Forced;
 use super::gate::{PrimaryState, PrimaryView, RequireState, RequireView};
 use super::journal::State;
@@ -94,6 +95,8 @@ pub struct Instance {
     failback_asked: bool,
     /// Everything is drained: nothing may be announced, whatever the verdicts and overrides say.
     maintenance: bool,
+    /// A drill pretends this.
+    pretence: Option<Pretence>,
 }
 
 impl Instance {
@@ -124,6 +127,7 @@ impl Instance {
             last_recovery: remembered.and_then(|r| r.last_recovery),
             failback_asked: false,
             maintenance: false,
+            pretence: None,
         }
     }
 
@@ -213,6 +217,16 @@ impl Instance {
     /// The node is being drained, or no longer. [`Instance::decide`] acts on it.
     pub fn set_maintenance(&mut self, on: bool) {
         self.maintenance = on;
+    }
+
+    /// A drill begins, turns or ends. [`Instance::decide`] acts on it.
+    pub fn pretend(&mut self, pretence: Option<Pretence>) {
+        self.pretence = pretence;
+    }
+
+    /// What a drill pretends now.
+    pub fn pretence(&self) -> Option<Pretence> {
+        self.pretence
     }
 
     /// The operator wants the traffic back at the primary now. Errors say why that cannot be.
@@ -494,6 +508,9 @@ impl Instance {
         if self.maintenance {
             return Call::HandBack { reason: "maintenance".into(), at_once: true };
         }
+        if let Some(call) = self.drill_call(inputs) {
+            return call;
+        }
         match (self.forced, &inputs.primary) {
             (Some(Override { state: Forced::Master, .. }), _) => Call::TakeOver {
                 reason: "forced to MASTER by the operator".into(),
@@ -528,6 +545,27 @@ impl Instance {
                     Call::Stay { reason: format!("the primary is undecided: {}", p.reason) }
                 }
             },
+        }
+    }
+
+    /// What a drill asks for; None if there is none, or an override or the primary's real death has the word.
+    fn drill_call(&self, inputs: &Inputs) -> Option<Call> {
+        let really_down = inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down);
+        match (self.pretence?, self.forced) {
+            (_, Some(_)) => None,
+            (Pretence::Down(_), None) if inputs.witnessed => Some(Call::TakeOver {
+                reason: "drill: pretending that the primary is down".into(),
+                first_bad: None, // no probe was bad: nothing was detected
+                at_once: false,
+                flap: false,
+            }),
+            (Pretence::Down(_), None) => {
+                Some(Call::Stay { reason: "drill: waiting for an answer of what it requires".into() })
+            }
+            (Pretence::Well, None) if really_down => None,
+            (Pretence::Well, None) => {
+                Some(Call::HandBack { reason: "drill: handing back".into(), at_once: true })
+            }
         }
     }
 

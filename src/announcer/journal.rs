@@ -102,6 +102,11 @@ impl Journal {
         self.records.back_mut().expect("just pushed")
     }
 
+    /// Goes on counting after `seq`, the last number of an earlier run.
+    pub fn number_after(&mut self, seq: u64) {
+        self.last_seq = self.last_seq.max(seq);
+    }
+
     /// The record of that number, while it is kept.
     pub fn get_mut(&mut self, seq: u64) -> Option<&mut Record> {
         let first = self.records.front()?.seq;

@@ -47,6 +47,11 @@ impl DumpState {
 }
 
 impl Announcer {
+    /// True if the kernel is not being read.
+    pub(super) fn dump_is_idle(&self) -> bool {
+        self.dump.running.is_none() && !self.dump.again
+    }
+
     /// Something may have changed: read the kernel soon.
     pub(super) fn want_dump(&mut self, now: Time) {
         if self.dump.running.is_some() {
@@ -83,6 +88,8 @@ impl Announcer {
             return;
         }
         self.dump.running = None;
+        self.tally.dumps += 1;
+        self.tally.dump_failures += u64::from(result.is_err());
         let least = if result.is_ok() { DUMP_GAP } else { DUMP_FAILED };
         let gap = least.max(now.since(since).saturating_mul(DUMP_SHARE));
         self.dump.not_before = now + gap;
@@ -119,6 +126,7 @@ impl Announcer {
     }
 
     pub(super) fn on_ops(&mut self, results: Vec<(OpId, Result<(), OpError>)>, now: Time) {
+        self.tally.op_results(&results);
         if self.fib.done(results, now) {
             self.want_dump(now);
         }
@@ -128,6 +136,7 @@ impl Announcer {
     pub(super) fn plan_kernel(&mut self, now: Time) {
         let ops = self.fib.plan(now);
         if !ops.is_empty() {
+            self.tally.ops(&ops);
             self.emit(Effect::Kernel(ops));
         }
         for note in self.fib.take_notes() {

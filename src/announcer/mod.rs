@@ -10,11 +10,13 @@
 //! code here carries it on: `probes.rs` from probes to verdicts, `conduct.rs` from verdicts to transitions and from
 //! transitions to kernel and scripts, `kernel.rs` the operations and dumps, `hops.rs` which next hops are used, `bgp.rs`
 //! what the peers are told, `bfd.rs` whom sessions are for, `operate.rs` what operators ask, `reload.rs` a new
-//! configuration, `report.rs` the picture for status and explain.
+//! configuration, `report.rs` the picture for status and explain, `measure.rs` what is counted.
 
 mod bfd;
 mod bgp;
+mod calm;
 mod conduct;
+pub mod drill;
 pub mod effect;
 pub mod event;
 pub mod gate;
@@ -22,6 +24,7 @@ mod hops;
 pub mod instance;
 pub mod journal;
 mod kernel;
+pub mod measure;
 pub mod memory;
 mod operate;
 mod probes;
@@ -81,6 +84,7 @@ pub struct Announcer {
     /// The last process died not long ago and MASTER may go on.
     resumable: bool,
     journal: Journal,
+    tally: measure::Tally,
     timers: Timers,
     outstanding: BTreeMap<ProbeId, Outstanding>,
     /// Checks with a witness probe under way.
@@ -104,6 +108,9 @@ pub struct Announcer {
     kept_until: Option<Time>,
     /// When we were last called: the time up to which nothing was missed.
     present: Time,
+    /// Somebody wants to hear of every result: [`Effect::Sample`].
+    sampling: bool,
+    drill: Option<drill::Drill>,
 }
 
 /// How far a stop is.
@@ -134,6 +141,7 @@ impl Announcer {
             peers: bgp::Peerings::new(legacy.memory.maintenance),
             resumable: legacy.resumable,
             journal: Journal::default(),
+            tally: measure::Tally::default(),
             timers: Timers::default(),
             outstanding: BTreeMap::new(),
             asked: HashSet::new(),
@@ -150,6 +158,8 @@ impl Announcer {
             retired: BTreeSet::new(),
             kept_until: None,
             present: now,
+            sampling: false,
+            drill: None,
             config: Config { checks: Vec::new(), instances: Vec::new(), ..config.clone() },
         };
         announcer.own = own_prefixes(&config);
@@ -165,6 +175,12 @@ impl Announcer {
         announcer.want_dump(now);
         announcer.settle(now);
         announcer
+    }
+
+    /// Transitions are numbered from after `seq` on, the last number of an earlier run. To be called before the first
+    /// event.
+    pub fn number_events_after(&mut self, seq: u64) {
+        self.journal.number_after(seq);
     }
 
     /// Something happened.
@@ -203,10 +219,16 @@ impl Announcer {
                 Timer::InitOver => self.on_init_over(now),
                 Timer::NoSession => self.on_no_session(),
                 Timer::Maintenance => self.on_maintenance(now),
+                Timer::Drill => {} // looked at after every event
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
         self.settle(now);
+    }
+
+    /// From now on every result of a probe comes out as an [`Effect::Sample`], or no longer.
+    pub fn sample_probes(&mut self, on: bool) {
+        self.sampling = on;
     }
 
     /// The next thing that the world must do.
@@ -240,6 +262,11 @@ impl Announcer {
         self.plan_kernel(now);
         self.tell_peers(now);
         self.conclude(now);
+        if self.watch_drill(now) {
+            self.plan_kernel(now);
+            self.tell_peers(now);
+            self.conclude(now);
+        }
         self.save_if_changed();
         self.leave_if_done();
     }

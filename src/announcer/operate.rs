@@ -19,7 +19,12 @@ const HANDOVER: Duration = Duration::from_secs(60);
 
 impl Announcer {
     pub(super) fn on_command(&mut self, request: RequestId, command: Command, now: Time) {
-        let answer = self.obey(command, now);
+        let answer = match command {
+            Command::LeaveDrill => return self.leave_drill(request, now),
+            Command::Drill { .. } if self.stopping.is_some() => Err("announcerd is stopping".into()),
+            Command::Drill { instance, hold } => self.start_drill(request, &instance, hold, now),
+            command => self.obey(command, now),
+        };
         if let Ok(text) = &answer {
             let text = format!("an operator asked: {text}");
             self.log(Level::Info, None, text);
@@ -36,7 +41,9 @@ impl Announcer {
             Command::Handover => return Ok(self.hand_over(now)),
             Command::Force { instance, .. }
             | Command::Auto { instance }
-            | Command::Failback { instance, .. } => instance,
+            | Command::Failback { instance, .. }
+            | Command::Drill { instance, .. } => instance,
+            Command::LeaveDrill => return Ok(String::new()), // never comes here
         };
         let id = self.id_of(name).ok_or_else(|| self.no_such_instance(name))?;
         let answer = match command {
@@ -59,7 +66,10 @@ impl Announcer {
                 let (member, inputs) = member.ok_or_else(|| "that instance has just left".to_owned())?;
                 member.instance.ask_failback(&inputs, reset_flaps)?
             }
-            Command::Maintenance { .. } | Command::Handover => String::new(), // answered above
+            // Answered above.
+            Command::Maintenance { .. } | Command::Handover | Command::Drill { .. } | Command::LeaveDrill => {
+                String::new()
+            }
         };
         self.evaluate(id, now);
         Ok(answer)
@@ -182,7 +192,9 @@ impl Announcer {
 
     fn forget_instance(&mut self, id: InstanceId) {
         self.fib.remove(id);
-        self.members.remove(&id);
+        if let Some(member) = self.members.remove(&id) {
+            self.tally.forget(member.name());
+        }
         self.open.remove(&id);
         self.retired.remove(&id);
         self.index_users();

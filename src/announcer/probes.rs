@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conduct::Member;
-use super::effect::Level;
+use super::effect::{Level, Sample};
 use super::event::{Outcome, ProbeId};
 use super::gate;
 use super::timers::{CheckId, InstanceId, Timer};
@@ -110,6 +110,9 @@ impl Announcer {
     }
 
     fn judge(&mut self, probe: Outstanding, outcome: Outcome, now: Time) {
+        if self.sampling {
+            self.sample(probe, &outcome, now);
+        }
         let Some(check) = self.checks.get_mut(&probe.check) else { return };
         let succeeded = matches!(outcome, Outcome::Success { .. });
         let failed = matches!(outcome, Outcome::Failure(_));
@@ -133,6 +136,13 @@ impl Announcer {
         if changed || succeeded || failed {
             self.reconsider(probe.check, changed, now);
         }
+    }
+
+    fn sample(&mut self, probe: Outstanding, outcome: &Outcome, now: Time) {
+        let Some(config) = self.checks.get(&probe.check).map(|c| c.config.clone()) else { return };
+        let took = Some(now.since(probe.sent)).filter(|took| *took < config.timeout);
+        let (sent, check) = (probe.sent, config.name.clone());
+        self.emit(Effect::Sample(Sample { sent, check, outcome: outcome.clone(), took }));
     }
 
     fn note_failure(&mut self, check: CheckId, sent: Time, now: Time) {
@@ -204,7 +214,12 @@ impl Announcer {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        for id in wanted {
+        self.ask_witnesses(&wanted, now);
+    }
+
+    /// These checks are probed at once, out of turn.
+    pub(super) fn ask_witnesses(&mut self, checks: &[CheckId], now: Time) {
+        for id in checks.iter().copied() {
             let asked = self.asked.contains(&id);
             let is_told = self.checks.get(&id).is_some_and(Check::is_told);
             if is_told {
@@ -305,6 +320,7 @@ impl Announcer {
         if away <= LATE {
             return;
         }
+        self.tally.absences += 1;
         let why = format!("announcerd did not run for {}", humantime::format_duration(millis(away)));
         self.log(
             Level::Warn,

@@ -47,6 +47,11 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// Sentences, operations of the kernel, and what follows them.
+    pub(super) fn new(before: Vec<String>, kernel: Vec<Action>, after: Vec<String>) -> Self {
+        Explanation { before, kernel, after }
+    }
+
     /// Puts it in words, a sentence or an operation a line.
     pub fn into_lines(self) -> Vec<String> {
         let kernel = self.kernel.iter().map(|action| {
@@ -65,24 +70,28 @@ impl Announcer {
 
     /// The same, with the words to be made elsewhere.
     pub fn picture(&self, now: Time, clock: &WallClock) -> Picture {
+        Picture { status: self.overview(now, clock), rows: self.fib.rows() }
+    }
+
+    /// The same without the kernel's objects: small however many routes there are.
+    pub fn overview(&self, now: Time, clock: &WallClock) -> Status {
         let node = NodeStatus {
             name: self.config.node.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.date(self.started),
         };
-        let status = Status {
+        Status {
             node,
             instances: self.members.values().map(|m| self.instance_status(m, now, clock)).collect(),
             checks: self.checks_in_order().map(|c| check_status(c, clock)).collect(),
             bgp: self.bgp_status(now),
             bfd: self.bfd_status(clock),
             kernel: Vec::new(),
-        };
-        Picture { status, rows: self.fib.rows() }
+        }
     }
 
     /// In the order of the configuration.
-    fn checks_in_order(&self) -> impl Iterator<Item = &Check> {
+    pub(super) fn checks_in_order(&self) -> impl Iterator<Item = &Check> {
         let ids = self.config.checks.iter().filter_map(|c| self.check_ids.get(&c.name));
         ids.filter_map(|id| self.checks.get(id))
     }
@@ -132,6 +141,7 @@ impl Announcer {
                 .pending()
                 .map(|(what, at)| PendingStatus { what: what.to_owned(), at: clock.date(at) }),
             flaps: i.flaps(),
+            drill: i.pretence().is_some(),
         }
     }
 
@@ -235,6 +245,11 @@ fn scripts_of(config: &Instance, state: State) -> Vec<String> {
         all.push(format!("{} INSTANCE {} {} 100", config.notify.any.join(" "), config.name, state.word()));
     }
     all
+}
+
+/// True if a transition to that state runs a script.
+pub(super) fn has_scripts(config: &Instance, state: State) -> bool {
+    !scripts_of(config, state).is_empty()
 }
 
 fn forced_state(forced: Forced) -> State {

@@ -109,6 +109,12 @@ impl Scripts {
         actions
     }
 
+    /// True if this run is under way.
+    pub fn is_running(&self, run: ScriptId) -> bool {
+        let stage = self.current.as_ref().map(|c| &c.stage);
+        stage.is_some_and(|s| matches!(s, Stage::Running { id, .. } if *id == run))
+    }
+
     /// A script ended. Ends of runs that nobody waits for any more change nothing.
     pub fn ended(&mut self, id: ScriptId, end: &ScriptEnd, now: Time, next_id: &mut u64) -> Vec<Action> {
         let mut actions = Vec::new();

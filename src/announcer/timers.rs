@@ -39,6 +39,8 @@ pub enum Timer {
     NoSession,
     /// The peers have been told of the maintenance; the instances follow.
     Maintenance,
+    /// A drill's step has had its time, or its hold is over.
+    Drill,
     /// A stop has taken as long as it may.
     StopBound,
 }
@@ -73,6 +75,11 @@ impl Timers {
     /// When the first timer ends, and which.
     pub fn next(&self) -> Option<(Time, Timer)> {
         self.by_time.first().copied()
+    }
+
+    /// All that run, by their time.
+    pub fn all(&self) -> impl Iterator<Item = (Time, Timer)> {
+        self.by_time.iter().copied()
     }
 
     /// Takes out the first timer that has ended by `now`.

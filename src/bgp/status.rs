@@ -78,6 +78,11 @@ impl Peer {
         self.connections.iter().map(of).max().unwrap_or(dial)
     }
 
+    /// All that was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
     /// Everything that is shown.
     pub fn status(&self) -> PeerStatus {
         let furthest =

@@ -51,6 +51,7 @@ pub(super) fn node(node: &Node) -> Vec<Fact> {
         route_protocol,
         allowed_prefixes,
         init_timeout,
+        metrics,
     } = node;
     vec![
         fact("name", name),
@@ -61,6 +62,7 @@ pub(super) fn node(node: &Node) -> Vec<Fact> {
         fact("route_protocol", route_protocol),
         maybe("allowed_prefixes", allowed_prefixes.as_deref().map(list)),
         fact("init_timeout", show(*init_timeout)),
+        maybe("metrics", *metrics),
     ]
 }
 

@@ -5,7 +5,7 @@
 mod forward;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,8 @@ pub struct Node {
     pub allowed_prefixes: Option<Vec<Prefix>>,
     /// How long INIT may wait for the checks to decide.
     pub init_timeout: Duration,
+    /// Where `/metrics` and `/healthz` are served; None: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `[[check]]`: something probed again and again, with a verdict.
@@ -113,6 +115,13 @@ pub enum Fall {
 }
 
 impl Fall {
+    /// How many results it looks back at.
+    pub fn length(self) -> u32 {
+        match self {
+            Fall::Consecutive(n) | Fall::Window { of: n, .. } => n,
+        }
+    }
+
     /// How many failures it takes at least.
     pub fn failures(self) -> u32 {
         match self {

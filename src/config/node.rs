@@ -1,6 +1,6 @@
 //! Reads `[node]`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ pub(super) fn default(env: &Env<'_>) -> Node {
         route_protocol: ROUTE_PROTOCOL,
         allowed_prefixes: None,
         init_timeout: Duration::from_secs(30),
+        metrics: None,
     }
 }
 
@@ -103,6 +104,7 @@ pub(super) fn read(mut table: Table<'_, '_>, speaks_bgp: bool, env: &Env<'_>) ->
             if prefixes.is_empty() { i.fail(none) } else { Some(prefixes) }
         }),
         init_timeout: table.or("init_timeout", default.init_timeout, |i| i.duration(INIT_TIMEOUT)),
+        metrics: table.get("metrics", |i| metrics(&i)),
     };
     table.finish();
     node
@@ -123,6 +125,15 @@ fn control(item: &Item<'_, '_>) -> Option<PathBuf> {
         return item.fail(format!("is longer than the {SOCKET_PATH_LONGEST} bytes of a socket's path"));
     }
     Some(path)
+}
+
+fn metrics(item: &Item<'_, '_>) -> Option<SocketAddr> {
+    match item.word()?.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Some(address),
+        _ => item.fail(
+            "must be an address and a port, such as \"127.0.0.1:9179\", \"[::1]:9179\" or \"0.0.0.0:9179\"",
+        ),
+    }
 }
 
 fn control_group(item: &Item<'_, '_>) -> Option<Option<String>> {

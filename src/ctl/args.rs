@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::announcer::event::Forced;
-use crate::io::control::protocol::{DEFAULT_SOCKET, lasting_of};
+use crate::backtest::sweep::Grid;
+use crate::io::control::protocol::{DEFAULT_SOCKET, hold_of, lasting_of};
 
 /// `announcerctl [--control SOCKET] COMMAND`.
 #[derive(Parser, Debug)]
@@ -29,6 +31,12 @@ pub enum Command {
         #[arg(short, long)]
         json: bool,
     },
+    /// The same, live, with the last results of each check; q ends it
+    Watch {
+        /// Without colour
+        #[arg(long)]
+        no_color: bool,
+    },
     /// Why an instance is in its state, what would change it, and what it would do next
     Explain {
         /// The instance's name
@@ -42,6 +50,9 @@ pub enum Command {
         /// One JSON object a line
         #[arg(short, long)]
         json: bool,
+        /// Only what was decided after that: an age as in 30m or 2d, or a date as in 2026-11-22T04:00:00Z
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        since: Option<SystemTime>,
     },
     /// Prints the announcer.toml that does what a keepalived.conf did, with a comment for what has no equivalent
     ImportKeepalived {
@@ -83,6 +94,27 @@ pub enum Command {
     Handover,
     /// Reads the configuration again, and answers with the errors or with what changed
     Reload,
+    /// A failover exercise: pretends that the primary is down, verifies each step, hands back, and reports
+    Drill {
+        /// The instance's name
+        instance: String,
+        /// How long to stay MASTER once everything is verified
+        #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = hold)]
+        hold: String,
+        /// Only say what would be done, or why it would be refused
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Replays recorded probe results against thresholds: takeovers, false ones, detection times. Needs no daemon
+    Backtest(Backtest),
+    /// Writes probe results from the running daemon, for `backtest`, until it is interrupted
+    Record {
+        /// Only these checks
+        #[arg(long = "check", value_name = "NAME")]
+        checks: Vec<String>,
+    },
+    /// Makes a trace for `backtest` of a log of `fping -D -l` or `ping -D -O`. Needs no daemon
+    Convert(Convert),
     /// Removes every kernel object that carries our mark; needs no daemon
     Sweep {
         /// The mark: `[node] route_protocol`. Without it: what the configuration says
@@ -95,6 +127,42 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// `backtest`.
+#[derive(clap::Args, Debug)]
+pub struct Backtest {
+    /// The configuration whose thresholds are judged
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
+    pub config: PathBuf,
+    /// The trace: TIME,CHECK,ok|error|blind,RTT[,up|down] a line; - is stdin
+    #[arg(short, long, value_name = "CSV")]
+    pub trace: PathBuf,
+    /// Only this instance
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Without a truth in the trace: the primary was down where its checks had no success for this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = span)]
+    pub outage: Duration,
+    /// Try many thresholds, as in fall=2..8,rise=1..5,interval=500ms/1s
+    #[arg(long, value_name = "GRID", value_parser = Grid::parse)]
+    pub sweep: Option<Grid>,
+    /// Draw the trace and the states
+    #[arg(long, value_name = "FILE", conflicts_with = "sweep")]
+    pub svg: Option<PathBuf>,
+    /// List every transition
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `convert`.
+#[derive(clap::Args, Debug)]
+pub struct Convert {
+    /// The log; - is stdin
+    pub log: PathBuf,
+    /// What a host's check is called; otherwise as the host
+    #[arg(long = "name", value_name = "HOST=CHECK", value_parser = pair)]
+    pub names: Vec<(String, String)>,
 }
 
 /// On or off.
@@ -124,8 +192,31 @@ impl From<Target> for Forced {
     }
 }
 
+fn hold(text: &str) -> Result<String, String> {
+    hold_of(text).map(|_| text.to_owned())
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 500ms, 30s or 5m"))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (host, check) = text.split_once('=').ok_or("write it as 198.18.0.1=mainland-ping")?;
+    Ok((host.to_owned(), check.to_owned()))
+}
+
 fn duration(text: &str) -> Result<String, String> {
     lasting_of(text).map(|_| text.to_owned())
+}
+
+/// A point in time: so long ago, or a date.
+fn since(text: &str) -> Result<SystemTime, String> {
+    if let Ok(date) = humantime::parse_rfc3339_weak(text) {
+        return Ok(date);
+    }
+    let age = humantime::parse_duration(text)
+        .map_err(|e| format!("{e}; write an age as 30m or 2d, or a date as 2026-11-22T04:00:00Z"))?;
+    SystemTime::now().checked_sub(age).ok_or_else(|| "that is before all time".to_owned())
 }
 
 #[cfg(test)]
@@ -144,5 +235,9 @@ mod tests {
             Args::try_parse_from(["announcerctl", "force", "mainland", "master", "--for", "0s"]).is_err()
         );
         assert!(Args::try_parse_from(["announcerctl", "sweep", "--protocol", "0"]).is_err());
+        for since in ["30m", "2d", "2026-11-22T04:00:00Z", "2026-11-22 04:00:00"] {
+            assert!(Args::try_parse_from(["announcerctl", "events", "--since", since]).is_ok(), "{since}");
+        }
+        assert!(Args::try_parse_from(["announcerctl", "events", "--since", "yesterday"]).is_err());
     }
 }

@@ -4,12 +4,16 @@
 //! 2 usage, 3 no daemon, 78 the configuration is wrong.
 
 pub mod args;
+mod backtest;
 pub mod client;
+mod drill;
 pub mod events;
+mod record;
 pub mod status;
 pub mod style;
 pub mod sweep;
 pub mod table;
+mod watch;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -95,11 +99,18 @@ type Out<'a> = BufWriter<StdoutLock<'a>>;
 fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
     match &args.command {
         Command::Status { json } => status(&args.control, *json, out),
-        Command::Events { follow, json } => events(&args.control, *follow, *json, out),
+        Command::Watch { no_color } => watch::run(&args.control, *no_color, out),
+        Command::Events { follow, json, since } => events(&args.control, *follow, *json, *since, out),
         Command::Sweep { protocol, config, force } => {
             sweep::run(&args.control, sweep::mark(*protocol, config)?, *force, out)
         }
         Command::ImportKeepalived { file, config_id } => import(file, config_id.as_deref(), out),
+        Command::Drill { instance, hold, dry_run } => {
+            drill::run(&args.control, instance, hold, *dry_run, out)
+        }
+        Command::Backtest(args) => backtest::run(args, out),
+        Command::Convert(args) => backtest::convert(args, out),
+        Command::Record { checks } => record::run(&args.control, checks, out),
         Command::Maintenance { switch } => {
             tell(args, &Request::Maintenance { on: *switch == args::Switch::On }, out)
         }
@@ -157,7 +168,13 @@ fn status(control: &Path, json: bool, out: &mut Out<'_>) -> Result<(), Failure> 
     Ok(write!(out, "{}", status::render(&status, SystemTime::now(), Style::of_stdout()))?)
 }
 
-fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result<(), Failure> {
+fn events(
+    control: &Path,
+    follow: bool,
+    json: bool,
+    since: Option<SystemTime>,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let mut client = Client::connect(control)?;
     let answer = client.ask(&Request::Events { after: 0, follow })?;
     let past: Vec<EventStatus> = serde_json::from_value(answer).map_err(|e| strange(&e))?;
@@ -170,7 +187,10 @@ fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result
         };
         Ok(out.write_all(text.as_bytes())?)
     };
-    past.iter().try_for_each(|event| show(event, out))?;
+    let is_old = |event: &EventStatus| {
+        since.is_some_and(|since| humantime::parse_rfc3339(&event.time).is_ok_and(|at| at < since))
+    };
+    past.iter().filter(|event| !is_old(event)).try_for_each(|event| show(event, out))?;
     if !follow {
         return Ok(());
     }
@@ -178,7 +198,7 @@ fn events(control: &Path, follow: bool, json: bool, out: &mut Out<'_>) -> Result
         out.flush()?;
         match client.next_line(out.get_ref())? {
             Some(Line::Event(event)) => show(&event, out)?,
-            Some(Line::Ok(_)) => {}
+            Some(Line::Ok(_) | Line::Probe(_) | Line::Drill(_)) => {}
             Some(Line::End(why)) => return Err(Failure::no_daemon(why)),
             Some(Line::Error { error, kind }) => return Err(Failure::refused(error, kind)),
             None => return Err(Failure::no_daemon("announcerd has gone")),

@@ -30,13 +30,13 @@ pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
     filled.join("\n")
 }
 
-fn node(node: &NodeStatus, now: SystemTime, style: Style) -> String {
+pub(super) fn node(node: &NodeStatus, now: SystemTime, style: Style) -> String {
     let name = style.paint(Tone::Head, &clean(&node.name));
     let date = date(&humantime::format_rfc3339_seconds(now).to_string());
     format!("{name}  announcerd {}, up {}, {date}\n", clean(&node.version), age(&node.started, now))
 }
 
-fn instances(instances: &[InstanceStatus], now: SystemTime, style: Style) -> String {
+pub(super) fn instances(instances: &[InstanceStatus], now: SystemTime, style: Style) -> String {
     if instances.is_empty() {
         return "no instances\n".to_owned();
     }
@@ -62,6 +62,10 @@ fn instances(instances: &[InstanceStatus], now: SystemTime, style: Style) -> Str
 /// What stands below an instance's row: its reason, what is next, its override, its flaps.
 fn under(i: &InstanceStatus, now: SystemTime, style: Style) -> String {
     let mut out = style.paragraph(Tone::Plain, UNDER, LINES, &clean(&i.reason));
+    if i.drill {
+        let text = "DRILL: the primary is only pretended to be down";
+        out.push_str(&style.paragraph(Tone::Warn, UNDER, LINES, text));
+    }
     if let Some(p) = &i.pending {
         let text = format!("NEXT: {} {}, at {}", p.what, until(&p.at, now), date(&p.at));
         out.push_str(&style.paragraph(Tone::Warn, UNDER, LINES, &clean(&text)));
@@ -82,7 +86,7 @@ fn under(i: &InstanceStatus, now: SystemTime, style: Style) -> String {
     out
 }
 
-fn kernel(objects: &[KernelStatus], style: Style) -> String {
+pub(super) fn kernel(objects: &[KernelStatus], style: Style) -> String {
     let wanted = objects.iter().filter(|o| o.desired).count();
     let there = objects.iter().filter(|o| o.desired && o.observed).count();
     let wrong: Vec<&KernelStatus> =
@@ -158,7 +162,7 @@ fn last(c: &CheckStatus) -> String {
     }
 }
 
-fn bgp(peers: &[BgpStatus], style: Style) -> String {
+pub(super) fn bgp(peers: &[BgpStatus], style: Style) -> String {
     if peers.is_empty() {
         return String::new();
     }
@@ -179,7 +183,7 @@ fn bgp(peers: &[BgpStatus], style: Style) -> String {
     table.lines(style).concat()
 }
 
-fn bfd(sessions: &[BfdStatus], now: SystemTime, style: Style) -> String {
+pub(super) fn bfd(sessions: &[BfdStatus], now: SystemTime, style: Style) -> String {
     if sessions.is_empty() {
         return String::new();
     }
@@ -218,7 +222,7 @@ fn state_tone(state: State) -> Tone {
     }
 }
 
-fn word(text: Option<&str>, good: &str, bad: &str) -> (Tone, String) {
+pub(super) fn word(text: Option<&str>, good: &str, bad: &str) -> (Tone, String) {
     let tone = match text {
         None => Tone::Dim,
         Some(t) if t == good => Tone::Good,
@@ -233,7 +237,7 @@ fn dash() -> String {
 }
 
 /// A round-trip time with three digits that matter.
-fn rtt(us: u64) -> String {
+pub(super) fn rtt(us: u64) -> String {
     match us {
         0..10_000 => format!("{:.2}ms", us as f64 / 1e3),
         10_000..1_000_000 => format!("{:.1}ms", us as f64 / 1e3),

@@ -65,7 +65,7 @@ pub(super) struct Owner {
     released: bool,
     /// On its way out: takes nothing from others.
     yields: bool,
-    progress: Progress,
+    pub(super) progress: Progress,
 }
 
 /// The whole of it.

@@ -23,7 +23,31 @@ pub struct Row {
     pub error: Option<OpError>,
 }
 
+/// Objects, counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Wanted now.
+    pub wanted: usize,
+    /// Of these, those that are not there.
+    pub missing: usize,
+    /// Of these, those that the kernel refused and nothing may be announced without.
+    pub refused: usize,
+    /// There, and to go.
+    pub leaving: usize,
+}
+
 impl Fib {
+    /// How many objects there are, without looking at each.
+    pub fn census(&self) -> Census {
+        let progress = || self.owners.values().map(|o| o.progress);
+        Census {
+            wanted: self.wanted.len(),
+            missing: progress().map(|p| p.support_missing + p.export_missing).sum(),
+            refused: progress().map(|p| p.support_refused).sum(),
+            leaving: progress().map(|p| p.leaving).sum(),
+        }
+    }
+
     /// Every object of an instance, wanted now or not, and every one of ours that is there and is not wanted; in no order.
     pub fn rows(&self) -> Vec<Row> {
         let planned = self.owners.values().flat_map(|o| &o.planned);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::schedule::Schedule;
 use super::threshold::{Threshold, Verdict};
 use crate::announcer::event::Outcome;
+use crate::announcer::measure::CheckTally;
 use crate::config::model;
 use crate::time::Time;
 
@@ -21,6 +22,7 @@ pub struct Check {
     last_error: Option<String>,
     /// When the last successful probe was *sent*: what a witness is judged by.
     last_success_sent: Option<Time>,
+    tally: CheckTally,
 }
 
 impl Check {
@@ -33,6 +35,7 @@ impl Check {
             last_rtt: None,
             last_error: None,
             last_success_sent: None,
+            tally: CheckTally::default(),
             config,
         }
     }
@@ -67,6 +70,11 @@ impl Check {
         self.last_success_sent
     }
 
+    /// All that it has seen, for the metrics.
+    pub fn tally(&self) -> &CheckTally {
+        &self.tally
+    }
+
     /// When the next probe is due; None for a check that is told.
     pub fn next_probe(&self) -> Option<Time> {
         (!self.is_told()).then(|| self.schedule.next())
@@ -95,6 +103,7 @@ impl Check {
     /// A probe that was sent at `sent` came to `outcome`. Returns true if the verdict changed.
     pub fn result(&mut self, sent: Time, outcome: Outcome, now: Time) -> bool {
         let before = self.verdict();
+        self.tally.note(&outcome);
         match outcome {
             Outcome::Success { rtt } => {
                 self.threshold.success();
@@ -145,6 +154,28 @@ impl Check {
         self.threshold.forget();
         self.last_error = Some(why.to_owned());
         self.changed(before, now)
+    }
+
+    /// True if it is up and no failure counts against it: a further success changes nothing.
+    pub fn is_calm(&self) -> bool {
+        let quiet = self.threshold.failures() == 0 && self.threshold.first_bad().is_none();
+        self.is_told() || (self.verdict() == Verdict::Up && quiet)
+    }
+
+    /// All probes that are due before `until` have been sent, and have succeeded.
+    pub fn skip(&mut self, until: Time) {
+        if self.is_told() {
+            return;
+        }
+        let mut count = 0u32;
+        while self.schedule.next() < until {
+            let at = self.schedule.next();
+            self.schedule.sent(at);
+            self.last_success_sent = Some(at);
+            count = count.saturating_add(1);
+        }
+        // More would say no more: a window holds no more than this.
+        (0..count.min(self.config.fall.length())).for_each(|_| self.threshold.success());
     }
 
     /// A new configuration of the same probe: counts and verdict stay.

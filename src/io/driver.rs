@@ -6,6 +6,7 @@
 //! netlink threads), a follower that does not read is dropped.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -23,16 +24,19 @@ use super::reload::Reloads;
 use super::script::Scripts;
 use super::state::{Loaded, StateDir, StateError};
 use super::systemd::{Systemd, Watchdog};
+use super::web::{Answer, Page, Visit, Web};
 use super::{clock, log, reload, script_guard, sysctl};
 use crate::announcer::effect::Effect;
-use crate::announcer::event::{PeerId, RequestId};
+use crate::announcer::event::{Command, PeerId, RequestId};
 use crate::announcer::journal::Record;
+use crate::announcer::measure::{Histogram, Measures};
 use crate::announcer::report::Explanation;
 use crate::announcer::{Announcer, Event, Legacy};
 use crate::bgp::{ConnId, PeerEffect, PeerEvent};
 use crate::config::model::Config;
 use crate::config::{ScriptVerdict, diff};
-use crate::status::EventStatus;
+use crate::metrics;
+use crate::status::{DrillStatus, EventStatus, ProbeStatus};
 use crate::time::Time;
 
 /// Events that wait for the core, of each kind; the edge behind a full queue waits.
@@ -96,11 +100,16 @@ struct Driver {
     probes: Probes,
     scripts: Scripts,
     control: Control,
+    web: Web,
+    /// How late timers were acted on.
+    lateness: Histogram,
     state: StateDir,
     manager: Systemd,
     watchdog: Watchdog,
     reloads: Reloads,
     path: PathBuf,
+    /// Transitions of earlier runs.
+    past: Arc<[EventStatus]>,
     /// The last transition that the log has.
     logged: u64,
     ready: bool,
@@ -123,20 +132,27 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
     let (edge_events, edges) = mpsc::channel(QUEUE);
     let netlink = Netlink::new(kernel_events, config.node.route_protocol).map_err(StartError::Netlink)?;
     let legacy = Legacy { memory: loaded.memory, resumable: loaded.resumable };
+    let web = Web::start(config.node.metrics);
+    let mut core = Announcer::new(config, &legacy, clock::now());
+    let last = loaded.events.last().map_or(0, |e| e.seq);
+    core.number_events_after(last);
     let driver = Driver {
-        core: Announcer::new(config, &legacy, clock::now()),
+        core,
         netlink,
         bfd: BfdEdge::new(bfd_news),
         bgp: BgpEdge::new(bgp_news),
         probes: Probes::new(edge_events.clone(), inspect),
         scripts: Scripts::new(edge_events, inspect),
         control,
+        web,
+        lateness: Histogram::default(),
         state,
         watchdog: manager.watchdog(),
         manager,
         reloads: Reloads::default(),
         path: path.to_owned(),
-        logged: 0,
+        past: loaded.events.into(),
+        logged: last,
         ready: false,
         ending: None,
     };
@@ -173,6 +189,7 @@ impl Driver {
                 Some(news) = inbox.sessions.recv() => self.heard(news),
                 Some(event) = inbox.edges.recv() => self.core.handle_event(event, clock::now()),
                 request = self.control.next() => self.answer(request),
+                visit = self.web.next() => self.show(visit),
                 Some(loaded) = self.reloads.next() => self.finish_reload(loaded),
                 Some(signal) = inbox.signals.next() => self.signal(signal),
                 () = sleep_until(instant(wake, now)) => {}
@@ -203,6 +220,10 @@ impl Driver {
             self.answer(request);
             heard += 1;
         }
+        if let Some(visit) = self.web.try_next() {
+            self.show(visit);
+            heard += 1;
+        }
         while let Some(signal) = inbox.signals.next().now_or_never().flatten() {
             self.signal(signal);
             heard += 1;
@@ -215,6 +236,7 @@ impl Driver {
     async fn turn_timers(&mut self, inbox: &mut Inbox) {
         let now = clock::now();
         let Some((due, _)) = self.core.poll_timeout().filter(|(at, _)| *at <= now) else { return };
+        self.lateness.observe(now.since(due));
         if now.since(due) > SLIP {
             for _ in 0..2 {
                 tokio::task::yield_now().await;
@@ -247,6 +269,15 @@ impl Driver {
                 Effect::BfdVerify(id) => self.bfd.verify(id),
                 Effect::Dump(id) => self.netlink.dump(id),
                 Effect::Reply { id, answer } => self.control.reply(id, answer.map(|text| move || text)),
+                Effect::Sample(sample) => {
+                    let clock = clock::wall();
+                    if !self.control.publish_probe(|| ProbeStatus::new(&sample, &clock)) {
+                        self.core.sample_probes(false); // nobody listens any more
+                    }
+                }
+                Effect::Drill(news) => {
+                    self.control.publish_drill(DrillStatus::new(&news, &clock::wall()));
+                }
                 Effect::Save(memory) => self.state.save(&memory, &clock::wall()),
                 effect @ (Effect::Journal(_) | Effect::Log(_)) => words.push(effect),
                 Effect::Exit { sweep_after } => self.ending = Some(Ending { sweep_after }),
@@ -300,6 +331,7 @@ impl Driver {
             self.manager.status(&format!("{}: {} ({})", event.instance, event.to.word(), event.reason));
         }
         self.control.publish(&event);
+        self.state.journal(event);
     }
 
     fn answer(&mut self, request: ControlRequest) {
@@ -322,10 +354,53 @@ impl Driver {
             Ask::Events { after, .. } => {
                 let events: Vec<EventStatus> =
                     self.core.events_after(after).map(|r| EventStatus::new(r, &wall)).collect();
-                self.control.reply(id, Ok::<_, String>(move || events));
+                let past = Arc::clone(&self.past);
+                let all = move || -> Vec<EventStatus> {
+                    past.iter().filter(|e| e.seq > after).cloned().chain(events).collect()
+                };
+                self.control.reply(id, Ok::<_, String>(all));
             }
             Ask::Change(command) => self.core.handle_event(Event::Command { id, command }, now),
             Ask::Reload => self.begin_reload(Some(id)),
+            Ask::Probes => {
+                self.core.sample_probes(true);
+                self.control.reply(id, Ok::<_, String>(|| "every probe's result follows"));
+            }
+            Ask::Drill { instance, hold } => {
+                let command = Command::Drill { instance, hold };
+                self.core.handle_event(Event::Command { id, command }, now);
+            }
+            Ask::PlanDrill(name) => {
+                let plan = self.core.plan_drill(&name, now);
+                let words = |plan: Explanation| move || serde_json::json!({ "text": plan.into_lines() });
+                self.control.reply(id, plan.map(words));
+            }
+            Ask::LeaveDrill => {
+                self.core.handle_event(Event::Command { id, command: Command::LeaveDrill }, now);
+            }
+        }
+    }
+
+    /// A page of the HTTP edge, of which only the copying is done here.
+    fn show(&mut self, visit: Visit) {
+        let (now, wall) = (clock::now(), clock::wall());
+        match visit.page {
+            Page::Metrics => {
+                let measures = Measures { lateness: self.lateness.clone(), ..self.core.measure(now, &wall) };
+                visit.answer(move || Answer {
+                    code: 200,
+                    content_type: metrics::CONTENT_TYPE,
+                    body: metrics::render(measures),
+                });
+            }
+            Page::Health => {
+                let status = self.core.overview(now, &wall);
+                visit.answer(move || Answer::health(&status));
+            }
+            Page::Status => {
+                let picture = self.core.picture(now, &wall);
+                visit.answer(move || Answer::json(&picture.into_status()));
+            }
         }
     }
 
@@ -379,6 +454,7 @@ impl Driver {
             return Err(refusal);
         }
         self.control.set_group(ControlGroup(config.node.control_group.clone()));
+        self.web.move_to(config.node.metrics);
         self.core.handle_event(Event::Reload(Box::new(config)), clock::now());
         self.perform();
         self.probes.retain_checks(&self.core.config().checks);

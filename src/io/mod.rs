@@ -18,3 +18,4 @@ pub mod script_guard;
 pub mod state;
 pub mod sysctl;
 pub mod systemd;
+pub mod web;

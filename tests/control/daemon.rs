@@ -146,6 +146,9 @@ fn answer(control: &Control, id: RequestId, ask: Ask) {
             control.reply::<_, Refusal>(id, Ok(move || past));
         }
         Ask::Change(command) => control.reply::<_, Refusal>(id, Ok(move || format!("done: {command:?}"))),
+        Ask::Probes | Ask::Drill { .. } => control.reply::<_, Refusal>(id, Ok(|| "it follows")),
+        Ask::PlanDrill(name) => refuse(control, id, format!("no drill of {name}")),
+        Ask::LeaveDrill => {}
         Ask::Reload => {
             let error = "/etc/announcer.toml:3:1: nod: unknown key".to_owned();
             refuse(control, id, Refusal::config(error));

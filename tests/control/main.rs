@@ -94,6 +94,25 @@ fn a_slow_follower_is_dropped_and_told_and_nobody_waits_for_it() {
     assert!(seen < 19_999);
 }
 
+/// A drill must not outlive whoever asked for it, however they left.
+#[test]
+fn the_driver_hears_of_the_end_of_a_drills_connection() {
+    let daemon = Daemon::start(None);
+    let mut client = daemon.connect();
+    let answer = client.ask(json!({"command": "drill", "instance": "mainland", "hold": "5m"}));
+    assert_eq!(answer["ok"], "it follows");
+    let hold = std::time::Duration::from_secs(300);
+    assert_eq!(daemon.asked.recv_timeout(LONG).unwrap(), Ask::Drill { instance: "mainland".into(), hold });
+    assert!(daemon.asked.try_recv().is_err(), "while it is there it has not left");
+    drop(client);
+    assert_eq!(daemon.asked.recv_timeout(LONG).unwrap(), Ask::LeaveDrill);
+    let mut client = daemon.connect();
+    let wrong = client.ask(json!({"command": "drill", "instance": "mainland", "hold": "2h"}));
+    assert!(wrong["error"].as_str().unwrap().contains("1h at most"), "{wrong}");
+    let forged = client.ask(json!({"command": "leavedrill"}));
+    assert!(forged["error"].as_str().unwrap().contains("unknown variant"), "{forged}");
+}
+
 #[test]
 fn a_follower_asks_nothing_more() {
     let daemon = Daemon::start(None);

@@ -2,9 +2,11 @@
 //! from the field (keepalived's and others' trackers) that must not be ours. Events and virtual time in; effects,
 //! state, journal and status out. No socket, no clock, no sleep.
 
+mod backtest;
 mod bfd;
 mod bgp;
 mod checks;
+mod drill;
 mod fake;
 mod far;
 mod forward;

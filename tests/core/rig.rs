@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use announcerd::announcer::effect::{Effect, ScriptRun};
+use announcerd::announcer::effect::{DrillNews, Effect, Sample, ScriptRun};
 use announcerd::announcer::event::{Command, Event, Forced, PeerId, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
@@ -130,6 +130,10 @@ pub struct Rig {
     pub cancelled: usize,
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,
+    /// Results of probes, if the test asked the core for them.
+    pub samples: Vec<Sample>,
+    /// A drill's report.
+    pub drill: Vec<DrillNews>,
     pub logs: Vec<String>,
     /// Each list of BFD sessions.
     pub bfd: Vec<Vec<(SessionId, SessionConfig)>>,
@@ -187,6 +191,8 @@ impl Rig {
             cancelled: 0,
             dumps: 0,
             replies: Vec::new(),
+            samples: Vec::new(),
+            drill: Vec::new(),
             logs: Vec::new(),
             bfd: Vec::new(),
             asked: Vec::new(),
@@ -349,6 +355,8 @@ impl Rig {
                 Effect::Bgp { peer, effect } => self.session(peer, effect),
                 Effect::BfdSessions(sessions) => self.bfd.push(sessions),
                 Effect::BfdVerify(id) => self.asked.push(id),
+                Effect::Drill(news) => self.drill.push(news),
+                Effect::Sample(sample) => self.samples.push(sample),
             }
         }
     }

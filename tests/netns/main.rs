@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod eyes;
 mod frr;
 mod lab;
 mod operator;

@@ -62,6 +62,8 @@ pub fn instance(config: &mut Table) -> &mut Table {
 enum Exporter {
     Bird(Bird),
     Frr(Frr),
+    /// announcerd itself.
+    Own,
 }
 
 /// Everything, running: announcerd in BACKUP, the session with the ISP established.
@@ -95,6 +97,11 @@ impl Rig {
             Exporter::Frr(Frr::start(&lab.standby, include_str!("../../conf/frr.conf")).unwrap())
         };
         Self::build(include_str!("../../conf/standby-frr.toml"), |_, _| {}, start)
+    }
+
+    /// With conf/standby-bgp.toml: announcerd is the speaker.
+    pub fn own_with(edit: impl FnOnce(&mut Table, &Topology)) -> Self {
+        Self::build(include_str!("../../conf/standby-bgp.toml"), edit, |_| Exporter::Own)
     }
 
     fn build(

@@ -127,6 +127,7 @@ pub fn config(rng: &mut Rng) -> Config {
     };
     Config {
         node: Node {
+            metrics: None,
             name: "sim".into(),
             router_id: None,
             control: "/nowhere/control".into(),

@@ -251,6 +251,7 @@ impl World {
                 }
                 Effect::RunScript(run) => self.scripts.start(&run, self.now, &mut self.rng),
                 Effect::KillScript(id) => self.scripts.kill(id, self.now),
+                Effect::Sample(_) | Effect::Drill(_) => {}
                 Effect::Journal(record) => self.journal(&record),
                 Effect::Save(memory) => self.legacy.memory = memory,
                 Effect::Exit { .. } => self.exited = true,

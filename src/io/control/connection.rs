@@ -10,7 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::access::{Peer, may_change};
-use super::hub::{Hub, Stream, render, render_refusal};
+use super::hub::{Hub, Stream, Waiting, render, render_refusal};
 use super::protocol::{Ask, Line, MAX_REQUEST, Refusal, Request};
 use super::{ControlRequest, RELOAD_TIMEOUT, REPLY_TIMEOUT};
 use crate::announcer::event::Command;
@@ -97,10 +97,20 @@ impl Client {
 
     async fn answer(&mut self, ask: Ask) -> io::Result<()> {
         let bound = if ask == Ask::Reload { RELOAD_TIMEOUT } else { REPLY_TIMEOUT };
-        let follow = matches!(ask, Ask::Events { follow: true, .. });
-        let Some(mut waiting) = self.hub.ask(follow) else {
+        let Some(waiting) = self.hub.ask(ask.follows()) else {
             return self.fail("announcerd is stopping").await;
         };
+        let id = waiting.id;
+        let is_drill = matches!(ask, Ask::Drill { .. });
+        let served = self.await_answer(waiting, ask, bound).await;
+        if is_drill {
+            // However this ended. A daemon that no longer listens has ended the drill by itself.
+            let _ = self.hub.requests.send(ControlRequest { id, ask: Ask::LeaveDrill }).await;
+        }
+        served
+    }
+
+    async fn await_answer(&mut self, mut waiting: Waiting, ask: Ask, bound: Duration) -> io::Result<()> {
         let question = ControlRequest { id: waiting.id, ask };
         let answered = timeout(bound, async {
             if self.hub.requests.send(question).await.is_err() {
@@ -183,7 +193,16 @@ fn words(ask: &Ask) -> String {
         Ask::Change(Command::Maintenance { on }) => format!("maintenance {}", if *on { "on" } else { "off" }),
         Ask::Change(Command::Handover) => "handover".to_owned(),
         Ask::Reload => "reload".to_owned(),
-        Ask::Status | Ask::Explain(_) | Ask::Events { .. } => "nothing but to read".to_owned(),
+        Ask::Drill { instance, hold } => {
+            format!("drill {instance} --hold {}", humantime::format_duration(*hold))
+        }
+        Ask::Change(Command::Drill { .. } | Command::LeaveDrill)
+        | Ask::Status
+        | Ask::Explain(_)
+        | Ask::Events { .. }
+        | Ask::Probes
+        | Ask::PlanDrill(_)
+        | Ask::LeaveDrill => "nothing but to read".to_owned(),
     }
 }
 

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::protocol::{ErrorKind, Line, Refusal};
+use super::protocol::{ErrorKind, Line, Refusal, Topic};
 use super::{ControlGroup, ControlRequest};
 use crate::announcer::event::RequestId;
-use crate::status::EventStatus;
 
 /// Lines that wait for a follower; one that lags further behind is dropped. Above the journal's length, so that
 /// even all instances changing state at once fit.
@@ -39,6 +38,7 @@ struct Pending {
 }
 
 struct Follower {
+    topic: Topic,
     lines: mpsc::Sender<Arc<[u8]>>,
     last: oneshot::Sender<Line>,
 }
@@ -96,10 +96,10 @@ impl Hub {
     }
 
     /// Registers a question; None once the daemon is stopping.
-    pub(super) fn ask(self: &Arc<Self>, follow: bool) -> Option<Waiting> {
+    pub(super) fn ask(self: &Arc<Self>, follow: Option<Topic>) -> Option<Waiting> {
         let id = RequestId(self.next.fetch_add(1, Relaxed));
         let (answer, answered) = oneshot::channel();
-        let (follower, stream) = if follow { Follower::new() } else { (None, None) };
+        let (follower, stream) = follow.map_or((None, None), Follower::new);
         let mut inner = self.lock();
         if *self.stopping.borrow() {
             return None;
@@ -120,15 +120,17 @@ impl Hub {
         }
     }
 
-    /// Tells every follower; one that does not keep up is dropped.
-    pub(super) fn publish(&self, event: &EventStatus) {
+    /// Tells every follower of that topic; one that does not keep up is dropped. False if there is none (left).
+    pub(super) fn publish(&self, topic: Topic, line: impl FnOnce() -> Line) -> bool {
         let mut inner = self.lock();
-        if inner.followers.is_empty() {
-            return;
+        if !inner.followers.iter().any(|f| f.topic == topic) {
+            return false;
         }
-        let line: Arc<[u8]> = render(&Line::Event(Box::new(event.clone()))).into();
+        let line: Arc<[u8]> = render(&line()).into();
         let followers = std::mem::take(&mut inner.followers);
-        inner.followers = followers.into_iter().filter_map(|f| f.send(&line)).collect();
+        let told = |f: Follower| if f.topic == topic { f.send(&line) } else { Some(f) };
+        inner.followers = followers.into_iter().filter_map(told).collect();
+        inner.followers.iter().any(|f| f.topic == topic)
     }
 
     /// Ends every stream and leaves every question without an answer.
@@ -144,10 +146,10 @@ impl Hub {
 }
 
 impl Follower {
-    fn new() -> (Option<Follower>, Option<Stream>) {
+    fn new(topic: Topic) -> (Option<Follower>, Option<Stream>) {
         let (lines, their_lines) = mpsc::channel(FOLLOWER_QUEUE);
         let (last, their_last) = oneshot::channel();
-        (Some(Follower { lines, last }), Some(Stream { lines: their_lines, last: their_last }))
+        (Some(Follower { topic, lines, last }), Some(Stream { lines: their_lines, last: their_last }))
     }
 
     fn send(self, line: &Arc<[u8]>) -> Option<Self> {
@@ -155,9 +157,11 @@ impl Follower {
             Ok(()) => Some(self),
             Err(mpsc::error::TrySendError::Closed(_)) => None,
             Err(mpsc::error::TrySendError::Full(_)) => {
-                let error = format!(
-                    "dropped: this client fell more than {FOLLOWER_QUEUE} events behind; ask again with a higher `after`"
-                );
+                let behind = match self.topic {
+                    Topic::Events => "events behind; ask again with a higher `after`",
+                    Topic::Probes | Topic::Drill => "results behind",
+                };
+                let error = format!("dropped: this client fell more than {FOLLOWER_QUEUE} {behind}");
                 let _ = self.last.send(Line::Error { error, kind: ErrorKind::Failed });
                 None
             }

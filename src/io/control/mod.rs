@@ -15,6 +15,8 @@
 //! | `{"command":"auto","instance":NAME}` | text |
 //! | `{"command":"failback","instance":NAME,"reset_flaps":BOOL}` | text |
 //! | `{"command":"reload"}` | text: what changed |
+//! | `{"command":"probes"}` | text, then `{"probe":PROBE}` lines: every result from now on |
+//! | `{"command":"drill","instance":NAME,"hold":"10s","dry_run":BOOL}` | text, then `{"drill":NEWS}` lines until one with `"done":true` |
 //!
 //! The answer is `{"ok":ANSWER}`, or `{"error":TEXT,"kind":KIND}` with KIND `failed`, `denied` or `config`.
 //!
@@ -22,6 +24,8 @@
 //! same `seq` again means the same transition with more of its timeline. The stream ends with `{"end":TEXT}` when the daemon
 //! stops, or with an `error` line when the client does not keep up. A connection that follows takes no further requests, and
 //! ends when the client closes its sending side.
+//!
+//! A drill lives as long as the connection that asked for it: when that ends, for whatever reason, it hands back.
 //!
 //! # Bounds
 //!
@@ -48,8 +52,9 @@ pub use protocol::{Ask, Refusal};
 pub use socket::{ControlError, somebody_listens};
 
 use crate::announcer::event::RequestId;
-use crate::status::EventStatus;
+use crate::status::{DrillStatus, EventStatus, ProbeStatus};
 use hub::{Hub, render_refusal};
+use protocol::{Line, Topic};
 use socket::SocketFile;
 
 /// The driver has this long to answer; then the client is told that it does not.
@@ -124,7 +129,17 @@ impl Control {
 
     /// Tells all followers of a transition, or of more of its timeline. Never blocks.
     pub fn publish(&self, event: &EventStatus) {
-        self.hub.publish(event);
+        self.hub.publish(Topic::Events, || Line::Event(Box::new(event.clone())));
+    }
+
+    /// Tells those who follow probes of a result. False if nobody does. Never blocks.
+    pub fn publish_probe(&self, probe: impl FnOnce() -> ProbeStatus) -> bool {
+        self.hub.publish(Topic::Probes, || Line::Probe(Box::new(probe())))
+    }
+
+    /// Tells whoever asked for the drill how it goes on. Never blocks.
+    pub fn publish_drill(&self, news: DrillStatus) {
+        self.hub.publish(Topic::Drill, || Line::Drill(Box::new(news)));
     }
 
     /// A new `control_group`, after a reload.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::announcer::event::{Command, Forced};
 use crate::config::model::Name;
-use crate::status::EventStatus;
+use crate::status::{DrillStatus, EventStatus, ProbeStatus};
 
 /// Where the daemon listens unless `[node] control` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/announcerd/control.sock";
@@ -67,6 +67,18 @@ pub enum Request {
     Handover {},
     /// Read the configuration again.
     Reload {},
+    /// Every probe's result from now on.
+    Probes {},
+    /// A failover exercise, which ends with this connection.
+    Drill {
+        /// Which instance.
+        instance: String,
+        /// How long to stay MASTER, as in the configuration ("10s").
+        hold: String,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+    },
 }
 
 /// What the daemon is asked to do, once a request is understood and allowed.
@@ -87,6 +99,30 @@ pub enum Ask {
     Change(Command),
     /// Read the configuration again; answer with the list of what changed.
     Reload,
+    /// Answer with a text; then every probe's result goes to this client.
+    Probes,
+    /// Begin a drill; answer with a text; then its report goes to this client.
+    Drill {
+        /// Which instance.
+        instance: Name,
+        /// How long to stay MASTER.
+        hold: Duration,
+    },
+    /// Answer with what a drill would do.
+    PlanDrill(Name),
+    /// The client of the drill that was asked for under this number has left: no answer.
+    LeaveDrill,
+}
+
+/// What a client may follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Topic {
+    /// Transitions.
+    Events,
+    /// Results of probes.
+    Probes,
+    /// The drill under way.
+    Drill,
 }
 
 impl Request {
@@ -108,6 +144,11 @@ impl Request {
             Request::Maintenance { on } => Ask::Change(Command::Maintenance { on }),
             Request::Handover {} => Ask::Change(Command::Handover),
             Request::Reload {} => Ask::Reload,
+            Request::Probes {} => Ask::Probes,
+            Request::Drill { instance, dry_run: true, .. } => Ask::PlanDrill(instance.into()),
+            Request::Drill { instance, hold, dry_run: false } => {
+                Ask::Drill { instance: instance.into(), hold: hold_of(&hold)? }
+            }
         })
     }
 }
@@ -115,7 +156,17 @@ impl Request {
 impl Ask {
     /// True if not everybody may ask for it.
     pub fn changes(&self) -> bool {
-        matches!(self, Ask::Change(_) | Ask::Reload)
+        matches!(self, Ask::Change(_) | Ask::Reload | Ask::Drill { .. })
+    }
+
+    /// What the client follows after the answer.
+    pub fn follows(&self) -> Option<Topic> {
+        match self {
+            Ask::Events { follow: true, .. } => Some(Topic::Events),
+            Ask::Probes => Some(Topic::Probes),
+            Ask::Drill { .. } => Some(Topic::Drill),
+            _ => None,
+        }
     }
 }
 
@@ -126,6 +177,16 @@ pub fn lasting_of(text: &str) -> Result<Duration, String> {
     if lasting.is_zero() { Err(format!("`{text}` is no time at all; {mend}")) } else { Ok(lasting) }
 }
 
+/// How long a drill may stay MASTER.
+const HOLD_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a drill holds: "10s", "2m"; an hour at most.
+pub fn hold_of(text: &str) -> Result<Duration, String> {
+    let mend = "write it as 10s or 2m; 1h at most";
+    let hold = humantime::parse_duration(text).map_err(|e| format!("`{text}`: {e}; {mend}"))?;
+    if hold > HOLD_MAX { Err(format!("`{text}` is too long; {mend}")) } else { Ok(hold) }
+}
+
 /// One line from the daemon.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -134,6 +195,10 @@ pub enum Line {
     Ok(Value),
     /// To a follower: a transition, or more of its timeline.
     Event(Box<EventStatus>),
+    /// To a follower of probes: a result.
+    Probe(Box<ProbeStatus>),
+    /// To who asked for a drill: how it goes on.
+    Drill(Box<DrillStatus>),
     /// To a follower: the daemon stops; nothing more will come.
     End(String),
     /// Refused or failed; on a stream, the last line.

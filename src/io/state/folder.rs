@@ -14,6 +14,7 @@ use crate::time::Time;
 const STATE: &str = "state.json";
 const TEMPORARY: &str = "state.json.new";
 const ALIVE: &str = "alive";
+const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 const BROKEN: &str = "state.json.broken-";
 
@@ -68,6 +69,11 @@ impl Folder {
             Err((file, Errno::EWOULDBLOCK)) => Err(FolderError::Locked(holder(&file))),
             Err((_, errno)) => Err(FolderError::Os(errno.into())),
         }
+    }
+
+    /// Where the decision journal is kept.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
     }
 
     /// The state file's bytes; None if there is none.

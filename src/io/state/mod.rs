@@ -1,11 +1,12 @@
 //! `state_dir`: what survives a restart of the daemon, and how recently it was alive.
 //!
-//! Three files: `state.json` (the core's [`Memory`], replaced atomically), `alive` (a sign of life each 5 s, so that a crash can be
+//! Four files: `state.json` (the core's [`Memory`], replaced atomically), `journal` (the decision journal), `alive` (a sign of life each 5 s, so that a crash can be
 //! told from a long absence), and `lock` (one daemon at a time). Nothing that is wrong with them stops a start,
 //! except another daemon that holds the lock.
 
 mod file;
 mod folder;
+mod journal;
 mod writer;
 
 use std::fs;
@@ -13,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::announcer::memory::Memory;
-use crate::status::WallClock;
+use crate::status::{EventStatus, WallClock};
 use crate::time::Time;
 use file::StateFile;
 use folder::{Folder, FolderError};
+use journal::JournalFile;
 use writer::Writer;
 
 /// Between signs of life.
@@ -34,6 +36,8 @@ pub struct Loaded {
     pub resumable: bool,
     /// What the operator should know: a file set aside, a folder that cannot be written.
     pub note: Option<String>,
+    /// The last transitions of earlier runs, oldest first.
+    pub events: Vec<EventStatus>,
 }
 
 /// Why the daemon must not start.
@@ -79,14 +83,22 @@ impl StateDir {
             }
         }
         let mut loaded = load(&folder, clock, boot_id, &mut notes);
+        let (journal, note) = JournalFile::load(folder.journal());
+        notes.extend(note);
+        loaded.events = journal.events();
         loaded.note = (!notes.is_empty()).then(|| notes.join("; "));
-        let writer = Writer::start(folder, boot_id.to_owned()).map_err(StateError::Thread)?;
+        let writer = Writer::start(folder, journal, boot_id.to_owned()).map_err(StateError::Thread)?;
         Ok((StateDir { writer, boot_id: boot_id.to_owned(), next_beat: None }, loaded))
     }
 
     /// Saves soon, in the background; what was asked for before and not yet written is skipped.
     pub fn save(&self, memory: &Memory, clock: &WallClock) {
         self.writer.save(StateFile::new(memory, clock, &self.boot_id));
+    }
+
+    /// Keeps a transition, or more of its timeline, in the background. Never blocks.
+    pub fn journal(&self, event: EventStatus) {
+        self.writer.journal(event);
     }
 
     /// A sign of life if one is due; returns when the next is. For the driver to call in each turn: a hung loop must not look alive.
@@ -118,7 +130,7 @@ fn load(folder: &Folder, clock: &WallClock, boot_id: &str, notes: &mut Vec<Strin
             let recent = is_recent(&file, folder, clock, boot_id);
             let memory = file.restore(clock, boot_id);
             let resumable = memory.kept_until.map_or(recent, |until| same_boot && clock.at < until);
-            Loaded { memory, resumable, note: None }
+            Loaded { memory, resumable, ..Loaded::default() }
         }
         Err(wrong) => {
             let fate = match folder.set_aside(clock.wall) {

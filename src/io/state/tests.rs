@@ -49,8 +49,37 @@ fn overrides_and_flaps_survive_a_restart() {
         memory: Memory { kept_until: Some(seconds(1300)), ..memory(900, 2000) },
         resumable: true,
         note: None,
+        events: Vec::new(),
     };
     assert_eq!(loaded, want);
+}
+
+/// The decision journal goes on where it was; the numbers too, which the driver takes from its last entry.
+#[test]
+fn the_journal_survives_a_restart() {
+    use crate::announcer::journal::State;
+    let dir = tempfile::tempdir().unwrap();
+    let event = |seq, to| EventStatus {
+        seq,
+        time: "2026-11-22T04:00:00.000000Z".into(),
+        instance: "a".into(),
+        from: State::Init,
+        to,
+        reason: "why".into(),
+        timeline_us: crate::status::TimelineStatus::default(),
+    };
+    let (state, loaded) = open(dir.path(), 1, "boot");
+    assert!(loaded.events.is_empty());
+    state.journal(event(1, State::Backup));
+    state.journal(event(2, State::Master));
+    assert!(state.flush(LONG));
+    drop(state);
+    let (state, loaded) = reopen(dir.path(), 2, "another boot");
+    assert_eq!(loaded.events, [event(1, State::Backup), event(2, State::Master)]);
+    state.journal(event(3, State::Stop));
+    assert!(state.flush(LONG));
+    drop(state);
+    assert_eq!(reopen(dir.path(), 3, "boot").1.events.len(), 3);
 }
 
 #[test]

@@ -1,15 +1,21 @@
 //! The thread that writes: the latest state wins, and a slow or full disk delays nobody but itself.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::file::StateFile;
 use super::folder::{Folder, FolderError};
+use super::journal::JournalFile;
+use crate::status::EventStatus;
 use crate::time::Time;
 
 /// Between tries after a failure: the first wait, doubled up to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Journal entries that wait for a slow disk; the oldest go first.
+const JOURNAL_QUEUE: usize = 4096;
 
 /// The driver's end.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ struct Shared {
 struct Slot {
     state: Option<StateFile>,
     beat: Option<Time>,
+    journal: VecDeque<EventStatus>,
     writing: bool,
     closed: bool,
 }
@@ -48,12 +55,12 @@ impl Shared {
 }
 
 impl Writer {
-    pub(super) fn start(folder: Folder, boot_id: String) -> std::io::Result<Self> {
+    pub(super) fn start(folder: Folder, journal: JournalFile, boot_id: String) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || Work::new(folder, boot_id).run(&theirs))?;
+            .spawn(move || Work::new(folder, journal, boot_id).run(&theirs))?;
         Ok(Writer(shared))
     }
 
@@ -61,13 +68,22 @@ impl Writer {
         self.0.change(|slot| slot.state = Some(state));
     }
 
+    pub(super) fn journal(&self, event: EventStatus) {
+        self.0.change(|slot| {
+            if slot.journal.len() == JOURNAL_QUEUE {
+                slot.journal.pop_front();
+            }
+            slot.journal.push_back(event);
+        });
+    }
+
     pub(super) fn beat(&self, now: Time) {
         self.0.change(|slot| slot.beat = Some(now));
     }
 
     pub(super) fn flush(&self, bound: Duration) -> bool {
-        let slot = self.0.wait_while(bound, |slot| slot.state.is_some() || slot.writing);
-        slot.state.is_none() && !slot.writing
+        let busy = |slot: &Slot| slot.state.is_some() || !slot.journal.is_empty() || slot.writing;
+        !busy(&self.0.wait_while(bound, |slot| busy(slot)))
     }
 }
 
@@ -80,25 +96,29 @@ impl Drop for Writer {
 /// The thread's own.
 struct Work {
     folder: Folder,
+    journal: JournalFile,
     boot_id: String,
     /// How long to wait after the failure that stands; None: all is well.
     failing: Option<Duration>,
 }
 
 impl Work {
-    fn new(folder: Folder, boot_id: String) -> Self {
-        Work { folder, boot_id, failing: None }
+    fn new(folder: Folder, journal: JournalFile, boot_id: String) -> Self {
+        Work { folder, journal, boot_id, failing: None }
     }
 
     fn run(mut self, shared: &Shared) {
         loop {
-            let idle = |slot: &mut Slot| slot.state.is_none() && slot.beat.is_none() && !slot.closed;
+            let idle = |slot: &mut Slot| {
+                slot.state.is_none() && slot.beat.is_none() && slot.journal.is_empty() && !slot.closed
+            };
             let mut slot =
                 shared.changed.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
             let (state, beat, closed) = (slot.state.take(), slot.beat.take(), slot.closed);
-            slot.writing = state.is_some();
+            let events = Vec::from(std::mem::take(&mut slot.journal));
+            slot.writing = state.is_some() || !events.is_empty();
             drop(slot);
-            let done = self.write(state.as_ref(), beat);
+            let done = self.write(state.as_ref(), beat, events);
             shared.change(|slot| {
                 slot.writing = false;
                 if !done && slot.state.is_none() {
@@ -124,9 +144,12 @@ impl Work {
         }
     }
 
-    fn write(&mut self, state: Option<&StateFile>, beat: Option<Time>) -> bool {
+    fn write(&mut self, state: Option<&StateFile>, beat: Option<Time>, events: Vec<EventStatus>) -> bool {
         let stated = state.map_or(Ok(()), |s| self.folder.write(&s.render()));
         let result = stated.and_then(|()| beat.map_or(Ok(()), |now| self.folder.beat(&self.boot_id, now)));
+        // The journal last: what the others tell must not wait for it.
+        let journalled = self.write_journal(events);
+        let result = result.and(journalled);
         match result {
             Ok(()) => {
                 if self.failing.take().is_some() {
@@ -139,6 +162,17 @@ impl Work {
                 false
             }
         }
+    }
+
+    fn write_journal(&mut self, events: Vec<EventStatus>) -> Result<(), FolderError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.folder.claim() {
+            self.journal.keep_for_later(events);
+            return Err(e);
+        }
+        Ok(self.journal.append(events)?)
     }
 
     /// Says what is wrong, once until it is well again.

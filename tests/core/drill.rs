@@ -1,0 +1,205 @@
+//! The drill: a failover exercise that verifies each step, hands back, and never makes things worse.
+
+use std::time::Duration;
+
+use announcerd::announcer::event::{Command, Event, Forced, RequestId};
+use announcerd::announcer::journal::State;
+use announcerd::fib::object::OpError;
+
+use crate::fake::{SECOND, Target};
+use crate::rig::{EXPORT, Rig, STANDBY, standby};
+
+fn begin(rig: &mut Rig) -> Result<String, String> {
+    rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 5 })
+}
+
+fn until_done(rig: &mut Rig) -> bool {
+    rig.until("the drill is over", SECOND * 200, |r| r.drill.iter().any(|n| n.done));
+    rig.drill.last().and_then(|n| n.ok).expect("a verdict")
+}
+
+fn report(rig: &Rig) -> Vec<(Option<bool>, &str)> {
+    rig.drill.iter().map(|n| (n.ok, n.text.as_str())).collect()
+}
+
+fn says(rig: &Rig, part: &str) {
+    assert!(rig.drill.iter().any(|n| n.text.contains(part)), "no `{part}` in {:#?}", report(rig));
+}
+
+#[test]
+fn a_drill_takes_over_verifies_holds_hands_back_and_verifies() {
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    assert!(rig.instance("a").drill, "the status says that it is a drill");
+    rig.until("the hold", SECOND * 5, |r| r.drill.iter().any(|n| n.text.contains("holding")));
+    assert!(rig.kernel.has(EXPORT));
+    assert!(until_done(&mut rig), "{:#?}", report(&rig));
+    assert_eq!(rig.states("a"), [State::Master, State::Backup]);
+    assert!(rig.records.iter().all(|r| r.reason.starts_with("drill: ")), "events say so too");
+    assert!(!rig.kernel.has(EXPORT));
+    let instance = rig.instance("a");
+    assert!(!instance.drill && instance.flaps == 0, "an exercise is no flap");
+    for part in ["MASTER is decided", "has what MASTER needs", "the scripts ended well", "BACKUP is decided"]
+    {
+        says(&rig, part);
+    }
+    assert_eq!(rig.started(), ["/master", "/backup"], "scripts run for real");
+    assert!(rig.logs.iter().any(|l| l.contains("drill: pretending")));
+    // The primary's checks were never touched.
+    assert_eq!(rig.verdict("ping"), "up");
+}
+
+/// The witness must answer a probe that was sent after the drill began, as in a real takeover.
+#[test]
+fn a_drill_asks_the_witness() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.set("uplink", Target::Silent);
+    begin(&mut rig).unwrap();
+    rig.run(SECOND);
+    assert_eq!(rig.state("a"), State::Backup, "nothing that it requires has answered");
+    rig.set("uplink", Target::Answers(SECOND / 100));
+    assert!(until_done(&mut rig));
+}
+
+#[test]
+fn a_drill_is_refused_when_it_is_no_time_for_one() {
+    let refused = |rig: &mut Rig, words: &str| {
+        let error = begin(rig).unwrap_err();
+        assert!(error.contains(words), "{error}");
+        assert!(rig.drill.is_empty());
+    };
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    let second = rig.command(Command::Drill { instance: "a".into(), hold: SECOND }).unwrap_err();
+    assert!(second.contains("one at a time"), "{second}");
+
+    let mut rig = Rig::settled(STANDBY);
+    let error = rig.command(Command::Drill { instance: "b".into(), hold: SECOND }).unwrap_err();
+    assert!(error.contains("there is no instance `b`"), "{error}");
+    rig.force(Forced::Backup, None);
+    refused(&mut rig, "is forced");
+
+    let mut rig = Rig::settled(STANDBY);
+    rig.set("ping", Target::Silent);
+    rig.run(SECOND * 2);
+    rig.command(Command::Maintenance { on: true }).unwrap();
+    refused(&mut rig, "maintenance");
+
+    refused(&mut Rig::master(STANDBY), "is in MASTER");
+
+    let mut rig = Rig::settled(STANDBY);
+    rig.set("uplink", Target::Silent);
+    rig.until_state("a", State::Fault, SECOND * 20);
+    refused(&mut rig, "is in FAULT");
+
+    let mut rig = Rig::settled(STANDBY);
+    rig.set("uplink", Target::Blind);
+    rig.run(SECOND * 2);
+    refused(&mut rig, "a takeover would fail");
+}
+
+/// Ctrl-C, or a connection that is lost.
+#[test]
+fn who_leaves_makes_it_hand_back() {
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    let stranger = Event::Command { id: RequestId(7), command: Command::LeaveDrill };
+    rig.tell(stranger);
+    assert_eq!(rig.state("a"), State::Master, "it is not theirs");
+    rig.tell(Event::Command { id: RequestId(1), command: Command::LeaveDrill });
+    assert_eq!(rig.state("a"), State::Backup);
+    assert!(!until_done(&mut rig));
+    says(&rig, "the operator has left");
+    rig.run(SECOND * 60);
+    assert_eq!(rig.state("a"), State::Backup);
+}
+
+#[test]
+fn a_real_death_meanwhile_is_a_real_takeover() {
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    rig.set("ping", Target::Silent);
+    assert!(!until_done(&mut rig));
+    says(&rig, "really is down");
+    rig.run(SECOND * 60);
+    assert_eq!(rig.states("a"), [State::Master], "announced without a break");
+    rig.set("ping", Target::Answers(SECOND / 100));
+    rig.until_state("a", State::Backup, SECOND * 60);
+}
+
+#[test]
+fn what_fails_is_told_and_handed_back() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.kernel.refuses.push(("198.51.100.0", OpError::Refused("No buffer space available".into())));
+    begin(&mut rig).unwrap();
+    assert!(!until_done(&mut rig));
+    says(&rig, "not seen in time: the kernel as it should be");
+    assert_eq!(rig.state("a"), State::Backup);
+
+    let mut rig = Rig::settled(STANDBY);
+    let end = announcerd::announcer::event::ScriptEnd::Exited(3);
+    rig.programs.takes.insert("/master", (Duration::from_millis(5), end));
+    begin(&mut rig).unwrap();
+    assert!(!until_done(&mut rig));
+    says(&rig, "a script failed");
+    assert_eq!(rig.state("a"), State::Backup);
+}
+
+/// `require` counts in a drill as always.
+#[test]
+fn an_isolation_during_a_drill_is_a_fault() {
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    rig.set("uplink", Target::Refuses(SECOND / 100));
+    assert!(!until_done(&mut rig));
+    rig.until_state("a", State::Fault, SECOND * 20);
+    assert!(!rig.kernel.has(EXPORT));
+}
+
+#[test]
+fn an_operator_who_decides_otherwise_ends_it() {
+    let mut rig = Rig::settled(STANDBY);
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    rig.force(Forced::Master, None);
+    assert!(!until_done(&mut rig));
+    assert_eq!(rig.state("a"), State::Master, "as the operator wants");
+    rig.command(Command::Auto { instance: "a".into() }).unwrap();
+    rig.until_state("a", State::Backup, SECOND * 60);
+}
+
+#[test]
+fn a_takeover_delay_is_kept_to() {
+    let mut rig = Rig::settled(&standby("takeover_delay = \"7s\""));
+    let start = rig.now;
+    begin(&mut rig).unwrap();
+    rig.until_state("a", State::Master, SECOND * 20);
+    assert!(rig.now.since(start) >= SECOND * 7);
+    assert!(until_done(&mut rig));
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_does_nothing() {
+    let mut rig = Rig::settled(STANDBY);
+    let plan = rig.core.plan_drill("a", rig.now).unwrap().into_lines().join("\n");
+    assert!(plan.contains("kernel: add route 198.51.100.0/24"), "{plan}");
+    assert!(plan.contains("Nothing was done"), "{plan}");
+    rig.run(SECOND * 10);
+    assert!(rig.records.is_empty() && rig.drill.is_empty());
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, SECOND * 60);
+    assert!(rig.core.plan_drill("a", rig.now).is_err());
+}
+
+/// The journal's numbers go on where an earlier run ended.
+#[test]
+fn events_are_numbered_after_those_of_earlier_runs() {
+    let mut rig = Rig::new(STANDBY);
+    rig.core.number_events_after(41);
+    rig.run(SECOND * 10);
+    assert_eq!(rig.records.first().map(|r| r.seq), Some(42));
+}
