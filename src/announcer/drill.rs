@@ -275,7 +275,7 @@ impl Announcer {
                 (member.instance.state() == wanted).then(|| (true, format!("{} is decided", wanted.word())))
             }
             Step::Kernel => {
-                timeline.kernel_acked?;
+                let acked = timeline.kernel_acked?.since(timeline.decision?);
                 // What is left for the drain goes later.
                 let settled = member.instance.pending().is_none_or(|(what, _)| what != "drain");
                 let p = self.fib.progress(id);
@@ -290,9 +290,12 @@ impl Announcer {
                     self.want_dump(now);
                     return None;
                 };
-                let words = if wanted == State::Master { "has" } else { "no longer has" };
-                (self.tally.dumps >= dumps)
-                    .then(|| (true, format!("the kernel, read back, {words} what MASTER needs")))
+                let verb = if wanted == State::Master { "has" } else { "no longer has" };
+                let ms = acked.as_secs_f64() * 1e3;
+                let words = format!(
+                    "the kernel acknowledged {ms:.1} ms after the decision; read back, it {verb} what MASTER needs"
+                );
+                (self.tally.dumps >= dumps).then_some((true, words))
             }
             Step::Peer(peer) => {
                 let acked = self.drill.as_ref().is_some_and(|d| d.acked.contains(&**peer));

@@ -83,8 +83,7 @@ fn checks(checks: &[CheckStatus], history: &History, style: Style, now: SystemTi
         return String::new();
     }
     let heading = format!("{:<20} {:<8} {:>8} {:>7}  ", "CHECK", "VERDICT", "RTT", "LOSS");
-    let mut out =
-        format!("{}\n", style.paint(Tone::Head, &format!("{heading}LAST RESULTS, THE NEWEST ON THE RIGHT")));
+    let mut out = format!("{}\n", style.paint(Tone::Head, &format!("{heading}LAST RESULTS, NEWEST RIGHT")));
     for c in checks {
         let (tone, verdict) = word(Some(&c.verdict), "up", "down");
         let rtt = c.last_rtt_us.filter(|_| c.verdict != "down").map_or_else(|| "-".to_owned(), rtt);
