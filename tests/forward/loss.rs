@@ -1,0 +1,148 @@
+//! What clients lose when a gateway fails, in each mode, with FRR's BFD at 300 ms x 3 as in the example. The figures are
+//! printed; asserted is who loses and who does not.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::lab::{EXAMPLE, FAR, FAR6, FIRST, Failure, LIMIT, Lab, SECOND, with_ecmp, with_ipv6};
+use crate::stream::{Loss, Stream};
+use announcerd::demo::lab::wait_for;
+
+const EACH: Duration = Duration::from_millis(1);
+const FIRST6: &str = "via 2001:db8:1::1 dev ens3";
+const SECOND6: &str = "via 2001:db8:2::1 dev ens4";
+const FAILURES: [Failure; 3] = [Failure::DeadGateway, Failure::DeadLink, Failure::BfdDropped];
+
+/// Both sessions up, and fast: each end has taken up what the other wants.
+fn ready(lab: &Lab) {
+    lab.wait_checks(["up", "up"]);
+    let agreed = || {
+        let sessions = lab.node.status().ok()?.bfd;
+        let is = |d: &announcerd::status::BfdDetail| !d.polling && d.tx_interval_us == Some(300_000);
+        sessions.iter().all(|s| s.detail.as_ref().is_some_and(is)).then_some(sessions)
+    };
+    let sessions = wait_for("BFD at full speed", LIMIT, agreed)
+        .unwrap_or_else(|e| panic!("{e}\n{:?}", lab.node.status().map(|s| s.bfd)));
+    for session in sessions {
+        assert_eq!(session.detail.map(|d| d.detection_time_us), Some(900_000), "{}", session.name);
+    }
+}
+
+/// What BFD says of the gateway's session.
+fn reason(lab: &Lab, gateway: usize) -> String {
+    lab.node.status().unwrap().bfd[gateway].reason.clone()
+}
+
+fn print(what: &str, loss: Loss, reason: &str) {
+    println!("{what}: {} of {} lost, longest gap {:.1?}; {reason}", loss.lost, loss.sent, loss.gap);
+}
+
+fn failover(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2], failures: &[Failure]) {
+    let lab = Lab::start(config);
+    ready(&lab);
+    lab.wait(family, &[first], &[second]);
+    let stream = Stream::start(&lab.server, far, 1, EACH);
+    let all = |_| true;
+    for how in failures.iter().copied() {
+        let since = stream.settle();
+        lab.fail(0, how);
+        lab.wait(family, &[second], &[first]);
+        let until = stream.settle();
+        let loss = stream.loss(since, until, all);
+        assert_eq!(stream.gateways(), [1], "{how:?}");
+        // BFD goes down in its time even where the link was faster.
+        lab.wait_checks(["down", "up"]);
+        print(&format!("failover {family}, {how:?}"), loss, &reason(&lab, 0));
+        match how {
+            Failure::DeadGateway => assert!(loss.lost > 0, "{loss:?}"),
+            Failure::DeadLink => {}
+            // The gateway forwards all the while, and the route is replaced, not removed and added.
+            Failure::BfdDropped => assert_eq!(loss.lost, 0, "{loss:?}"),
+        }
+
+        let since = stream.settle();
+        lab.heal(0, how);
+        lab.wait(family, &[first], &[second]);
+        let until = stream.settle();
+        assert_eq!(stream.gateways(), [0], "{how:?}");
+        let loss = stream.loss(since, until, all);
+        print(&format!("failover {family}, {how:?}, back"), loss, &reason(&lab, 0));
+        assert_eq!(loss.lost, 0, "{how:?}, handed back: {loss:?}");
+        ready(&lab);
+    }
+    assert_eq!(lab.deletions(), [""; 0], "at some moment there was no default route");
+}
+
+#[test]
+fn failover_loses_what_was_sent_until_detection() {
+    failover(
+        FAR.into(),
+        EXAMPLE,
+        "-4",
+        [FIRST, SECOND],
+        &[&FAILURES[..], &[Failure::DeadGateway; 2]].concat(),
+    );
+}
+
+#[test]
+fn failover_of_ipv6() {
+    failover(FAR6.parse().unwrap(), &with_ipv6(EXAMPLE), "-6", [FIRST6, SECOND6], &FAILURES);
+}
+
+fn ecmp(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2]) {
+    let lab = Lab::start(config);
+    ready(&lab);
+    lab.wait(family, &[first, second], &[]);
+    let stream = Stream::start(&lab.server, far, 32, EACH);
+    stream.settle();
+    // First the one, then the other, each in every way.
+    for (gateway, how) in FAILURES.iter().flat_map(|how| [(0, *how), (1, *how)]) {
+        let since = stream.settle();
+        let before = stream.gateways();
+        let dead = |n: usize| usize::from(before[n]) == gateway;
+        let of_dead = (0..before.len()).filter(|n| dead(*n)).count();
+        assert!(of_dead > 0 && of_dead < before.len(), "not shared: {before:?}");
+        lab.fail(gateway, how);
+        let (gone, left) = if gateway == 0 { (first, second) } else { (second, first) };
+        lab.wait(family, &[left], &[gone, "weight"]);
+        let until = stream.settle();
+        let loss = stream.loss(since, until, dead);
+        let living = stream.loss(since, until, |n| !dead(n));
+        lab.wait_checks(if gateway == 0 { ["down", "up"] } else { ["up", "down"] });
+        let what = format!("ecmp {family}, {how:?} {}", gateway + 1);
+        print(&format!("{what}, its {of_dead} flows"), loss, &reason(&lab, gateway));
+        print(&format!("{what}, the other's {}", before.len() - of_dead), living, "");
+        assert_eq!(
+            (living.lost, living.by[gateway]),
+            (0, 0),
+            "{what}: flows of the living gateway: {living:?}"
+        );
+        assert!(stream.gateways().iter().all(|by| usize::from(*by) != gateway));
+        match how {
+            Failure::DeadGateway => assert!(loss.lost > 0, "{what}: {loss:?}"),
+            Failure::DeadLink => {}
+            Failure::BfdDropped => assert_eq!(loss.lost, 0, "{what}: {loss:?}"),
+        }
+
+        let since = stream.settle();
+        lab.heal(gateway, how);
+        lab.wait(family, &[first, second], &[]);
+        ready(&lab);
+        let until = stream.settle();
+        let loss = stream.loss(since, until, |_| true);
+        print(&format!("{what}, back"), loss, "");
+        assert_eq!(loss.lost, 0, "{what}, back: {loss:?}");
+        // To each flow its old gateway.
+        assert_eq!(stream.gateways(), before, "{what}");
+    }
+}
+
+#[test]
+fn ecmp_loses_only_flows_of_the_dead_gateway() {
+    ecmp(FAR.into(), &with_ecmp(EXAMPLE), "-4", [FIRST, SECOND]);
+}
+
+#[test]
+fn ecmp_of_ipv6() {
+    ecmp(FAR6.parse().unwrap(), &with_ecmp(&with_ipv6(EXAMPLE)), "-6", [FIRST6, SECOND6]);
+}
