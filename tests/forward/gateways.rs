@@ -4,7 +4,7 @@ use announcerd::demo::lab::node::CONFIG;
 use serde_json::json;
 
 use crate::lab::Failure::{BfdDropped, DeadGateway, DeadLink};
-use crate::lab::{EXAMPLE, FIRST, Lab, SECOND, with_ecmp, with_ipv6, with_pings};
+use crate::lab::{EXAMPLE, FIRST, Lab, SECOND, sh, with_ecmp, with_ipv6, with_pings};
 
 /// The gateway goes silent, the gateway's cable goes, both go; and each returns.
 fn follows_the_healthy_gateway(config: &str) {
@@ -32,6 +32,11 @@ fn follows_the_healthy_gateway(config: &str) {
     lab.wait("-4", &[FIRST], &[SECOND]);
     lab.heal(1, DeadGateway);
     lab.wait_checks(["up", "up"]);
+    lab.wait("-4", &[FIRST], &[SECOND]);
+    // Our own device set down: the kernel itself removes the routes by it.
+    sh(&lab.server, "ip link set ens3 down");
+    lab.wait("-4", &[SECOND], &[FIRST]);
+    sh(&lab.server, "ip link set ens3 up");
     lab.wait("-4", &[FIRST], &[SECOND]);
     let status = lab.node.status().unwrap();
     let row = status.kernel.iter().find(|row| row.kind == "route").unwrap();

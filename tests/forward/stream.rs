@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use announcerd::demo::lab::{Host, wait_for};
 use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::LIMIT;
 
@@ -65,6 +66,39 @@ impl Drop for Threads {
     }
 }
 
+/// When the last UDP packet of a gateway's own came in, which are BFD's.
+pub struct Heard {
+    last: Arc<Mutex<Option<Instant>>>,
+    _threads: Threads,
+}
+
+impl Heard {
+    /// Returns when the first has come.
+    pub fn listen(host: &Host, gateway: IpAddr) -> Self {
+        let address = SocketAddr::from((gateway, 0));
+        let domain = Domain::for_address(address);
+        let open = || Ok(Socket::new(domain, Type::RAW, Some(Protocol::UDP)));
+        let socket: UdpSocket = host.in_network(open).unwrap().unwrap().into();
+        socket.set_read_timeout(Some(TURN)).unwrap();
+        socket.connect(address).unwrap();
+        let last = Arc::new(Mutex::new(None));
+        let (shared, mut threads) = (last.clone(), Threads::default());
+        threads.add(move || {
+            if socket.recv(&mut [0; 1]).is_ok() {
+                *shared.lock().unwrap() = Some(Instant::now());
+            }
+        });
+        let heard = Heard { last, _threads: threads };
+        wait_for("a BFD packet", LIMIT, || *heard.last.lock().unwrap()).unwrap_or_else(|e| panic!("{e}"));
+        heard
+    }
+
+    /// The last time.
+    pub fn last(&self) -> Instant {
+        self.last.lock().unwrap().expect("a BFD packet")
+    }
+}
+
 /// Answers each datagram with itself and the number of the gateway by which it came.
 pub struct Responder {
     _threads: Threads,
@@ -102,6 +136,8 @@ pub struct Loss {
     pub lost: usize,
     /// The longest time in a flow from one answered datagram to the next.
     pub gap: Duration,
+    /// When the datagram at its end was sent.
+    pub resumed: Option<Instant>,
     /// How many datagrams each gateway carried.
     pub by: [usize; 2],
 }
@@ -175,13 +211,14 @@ impl Stream {
                 match datagram.by {
                     None => loss.lost += 1,
                     Some(gateway) => {
-                        loss.gap = loss.gap.max(datagram.sent - last);
+                        if datagram.sent - last >= loss.gap {
+                            (loss.gap, loss.resumed) = (datagram.sent - last, Some(datagram.sent));
+                        }
                         loss.by[usize::from(gateway)] += 1;
                         last = datagram.sent;
                     }
                 }
             }
-            loss.gap = loss.gap.max(until.saturating_duration_since(last));
         }
         loss
     }
