@@ -6,7 +6,7 @@ fn converted(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keepalived.conf");
     std::fs::write(&path, text).unwrap();
-    let output = convert(&path, "main", |text| check(text)).unwrap();
+    let output = convert(&path, "main", check).unwrap();
     check(&output).unwrap_or_else(|e| panic!("{e}\nin\n{output}"));
     output
 }
@@ -141,6 +141,6 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k");
         std::fs::write(&path, text).unwrap();
-        prop_assert!(check(&convert(&path, "", |t| check(t)).unwrap()).is_ok());
+        prop_assert!(check(&convert(&path, "", check).unwrap()).is_ok());
     }
 }
