@@ -4,7 +4,7 @@ use announcerd::demo::lab::node::CONFIG;
 use serde_json::json;
 
 use crate::lab::Failure::{BfdDropped, DeadGateway, DeadLink};
-use crate::lab::{EXAMPLE, FIRST, Lab, SECOND, sh, with_ecmp, with_ipv6, with_pings};
+use crate::lab::{EXAMPLE, FIRST, FIRST6, Lab, SECOND, SECOND6, sh, with_ecmp, with_ipv6, with_pings};
 
 /// The gateway goes silent, the gateway's cable goes, both go; and each returns.
 fn follows_the_healthy_gateway(config: &str) {
@@ -103,7 +103,7 @@ fn several_gateways_share_until_one_dies() {
 /// By ping; by BFD see what IPv6 loses.
 #[test]
 fn ipv6_gateways_without_bfd_are_pinged() {
-    let (first, second) = ("via 2001:db8:1::1 dev ens3", "via 2001:db8:2::1 dev ens4");
+    let (first, second) = (FIRST6, SECOND6);
     let lab = Lab::start(&with_ecmp(&with_ipv6(&with_pings(EXAMPLE))));
     lab.wait("-6", &[first, second], &[]);
     for how in [DeadLink, DeadGateway] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use announcerd::demo::lab::wire::{self, End};
 use announcerd::demo::lab::{Daemon, Host, Node, wait_for};
+use announcerd::status::BfdDetail;
 
 use crate::stream::Responder;
 
@@ -16,6 +17,10 @@ pub const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub const FAR6: &str = "2001:db8:f::9";
 pub const FIRST: &str = "via 192.0.2.1 dev ens3";
 pub const SECOND: &str = "via 198.51.100.1 dev ens4";
+pub const FIRST6: &str = "via 2001:db8:1::1 dev ens3";
+pub const SECOND6: &str = "via 2001:db8:2::1 dev ens4";
+/// What BFD takes to notice, by the example's intervals.
+pub const DETECTION: Duration = Duration::from_millis(900);
 
 /// conf/dual-gateway.toml.
 pub const EXAMPLE: &str = include_str!("../../conf/dual-gateway.toml");
@@ -162,6 +167,25 @@ impl Lab {
         };
         wait_for(&format!("checks {verdicts:?}"), LIMIT, met)
             .unwrap_or_else(|e| panic!("{e}\n{}", self.node.log()));
+    }
+
+    /// Both sessions up, and as fast as the example says: each end has taken up what the other wants.
+    pub fn ready(&self) {
+        self.wait_checks(["up", "up"]);
+        let bound = u64::try_from(DETECTION.as_micros()).unwrap();
+        let fast =
+            |d: &BfdDetail| !d.polling && (d.tx_interval_us, d.detection_time_us) == (Some(bound / 3), bound);
+        let agreed = || {
+            let sessions = self.node.status().ok()?.bfd;
+            sessions.iter().all(|s| s.detail.as_ref().is_some_and(fast)).then_some(())
+        };
+        wait_for("BFD at its full speed", LIMIT, agreed).unwrap_or_else(|e| {
+            panic!(
+                "{e}
+{:?}",
+                self.node.status().map(|s| s.bfd)
+            )
+        });
     }
 
     pub fn fail(&self, gateway: usize, how: Failure) {

@@ -4,31 +4,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::lab::{EXAMPLE, FAR, FAR6, FIRST, Failure, LIMIT, Lab, SECOND, with_ecmp, with_ipv6};
+use crate::lab::{
+    DETECTION, EXAMPLE, FAR, FAR6, FIRST, FIRST6, Failure, Lab, SECOND, SECOND6, with_ecmp, with_ipv6,
+};
 use crate::stream::{Heard, Loss, Stream};
-use announcerd::demo::lab::wait_for;
 
-/// What BFD's negotiated intervals allow.
-const DETECTION: Duration = Duration::from_millis(900);
 const EACH: Duration = Duration::from_millis(1);
-const FIRST6: &str = "via 2001:db8:1::1 dev ens3";
-const SECOND6: &str = "via 2001:db8:2::1 dev ens4";
 const FAILURES: [Failure; 3] = [Failure::DeadGateway, Failure::DeadLink, Failure::BfdDropped];
-
-/// Both sessions up, and fast: each end has taken up what the other wants.
-fn ready(lab: &Lab) {
-    lab.wait_checks(["up", "up"]);
-    let agreed = || {
-        let sessions = lab.node.status().ok()?.bfd;
-        let is = |d: &announcerd::status::BfdDetail| !d.polling && d.tx_interval_us == Some(300_000);
-        sessions.iter().all(|s| s.detail.as_ref().is_some_and(is)).then_some(sessions)
-    };
-    let sessions = wait_for("BFD at full speed", LIMIT, agreed)
-        .unwrap_or_else(|e| panic!("{e}\n{:?}", lab.node.status().map(|s| s.bfd)));
-    for session in sessions {
-        assert_eq!(session.detail.map(|d| d.detection_time_us), Some(900_000), "{}", session.name);
-    }
-}
 
 /// What BFD says of the gateway's session.
 fn reason(lab: &Lab, gateway: usize) -> String {
@@ -41,7 +23,7 @@ fn print(what: &str, loss: Loss, reason: &str) {
 
 fn failover(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2], failures: &[Failure]) {
     let lab = Lab::start(config);
-    ready(&lab);
+    lab.ready();
     lab.wait(family, &[first], &[second]);
     let gateway = first.split(' ').nth(1).unwrap().parse().unwrap();
     let heard = Heard::listen(&lab.server, gateway);
@@ -78,7 +60,7 @@ fn failover(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2],
         let loss = stream.loss(since, until, all);
         print(&format!("failover {family}, {how:?}, back"), loss, &reason(&lab, 0));
         assert_eq!(loss.lost, 0, "{how:?}, handed back: {loss:?}");
-        ready(&lab);
+        lab.ready();
     }
     assert_eq!(lab.deletions(), [""; 0], "at some moment there was no default route");
 }
@@ -101,7 +83,7 @@ fn failover_of_ipv6() {
 
 fn ecmp(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2]) {
     let lab = Lab::start(config);
-    ready(&lab);
+    lab.ready();
     lab.wait(family, &[first, second], &[]);
     let stream = Stream::start(&lab.server, far, 32, EACH);
     stream.settle();
@@ -137,7 +119,7 @@ fn ecmp(far: IpAddr, config: &str, family: &str, [first, second]: [&str; 2]) {
         let since = stream.settle();
         lab.heal(gateway, how);
         lab.wait(family, &[first, second], &[]);
-        ready(&lab);
+        lab.ready();
         let until = stream.settle();
         let loss = stream.loss(since, until, |_| true);
         print(&format!("{what}, back"), loss, "");
