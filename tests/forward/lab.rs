@@ -188,6 +188,11 @@ impl Lab {
         });
     }
 
+    /// How often the route moved. A machine that starves FRR for 900 ms makes a gateway fail as well.
+    pub fn moves(&self) -> usize {
+        self.node.log().matches(" goes via ").count()
+    }
+
     pub fn fail(&self, gateway: usize, how: Failure) {
         let host = &self.gateways[gateway];
         let what = match how {
