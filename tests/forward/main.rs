@@ -6,3 +6,6 @@ mod support;
 
 mod edge;
 mod gateways;
+mod lab;
+mod loss;
+mod stream;
