@@ -95,9 +95,14 @@ impl Check {
         self.schedule.hasten(now);
     }
 
-    /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time").
+    /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time"). That of a BFD session
+    /// is what it takes to come back: it is judged then.
     pub fn lapses_at(&self) -> Option<Time> {
-        (self.verdict() == Verdict::Unknown).then(|| self.since + self.config.fall_time())
+        let lapse = match &self.config.probe {
+            model::Probe::Bfd(session) => session.patience().max(self.config.fall_time()),
+            _ => self.config.fall_time(),
+        };
+        (self.verdict() == Verdict::Unknown).then(|| self.since + lapse)
     }
 
     /// A probe that was sent at `sent` came to `outcome`. Returns true if the verdict changed.

@@ -119,6 +119,23 @@ fn admin_down_at_the_neighbour_is_unknown() {
     assert_eq!(rig.verdict("primary"), "down");
 }
 
+/// The unknown of a `require` holds as long as a session may take to come back.
+#[test]
+fn a_master_waits_for_its_gateway_to_come_back() {
+    let pause = Some(Fault::Absent("announcerd did not run for 5s".into()));
+    for (remote_state, fault) in [(State::Down, pause), (State::AdminDown, None)] {
+        let mut rig = backup();
+        rig.bfd(PRIMARY, State::Down, State::Down, None);
+        rig.verified(GATEWAY);
+        assert_eq!(rig.state("a"), Role::Master);
+        rig.bfd(GATEWAY, State::Down, remote_state, fault);
+        rig.run(3 * SECOND);
+        assert_eq!((rig.verdict("gateway").as_str(), rig.state("a")), ("unknown", Role::Master));
+        rig.run(2 * SECOND);
+        assert_eq!(rig.state("a"), Role::Fault, "not for ever");
+    }
+}
+
 /// FIELD 9: who slept knows nothing of others, unless they do not come back.
 #[test]
 fn our_own_fault_is_unknown_for_a_while() {
