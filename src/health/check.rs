@@ -129,10 +129,17 @@ impl Check {
 
     /// What a check that is told says now (None: all is well): no counting, it is so.
     pub fn told(&mut self, wrong: Option<&str>, now: Time) -> bool {
+        if wrong.is_none() {
+            self.seen_well(now);
+        }
+        self.restore(wrong, now)
+    }
+
+    /// What was known before this check was: a verdict, and no sign of life.
+    pub fn restore(&mut self, wrong: Option<&str>, now: Time) -> bool {
         let before = self.verdict();
         match wrong {
             None => {
-                self.seen_well(now);
                 if before != Verdict::Up {
                     self.threshold.forget();
                     self.threshold.success();

@@ -136,6 +136,20 @@ fn a_master_waits_for_its_gateway_to_come_back() {
     }
 }
 
+/// A check that a reload adds to a session that is Up is up, but it has not seen its neighbour now.
+#[test]
+fn a_reload_is_no_witness() {
+    let mut rig = backup();
+    rig.run(10 * SECOND);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    let renamed = with(PAIR, "name = \"gateway\"", "name = \"router\"");
+    rig.reload(&with(&renamed, "checks = [\"gateway\"]", "checks = [\"router\"]"));
+    rig.run(SECOND);
+    assert_eq!((rig.verdict("router").as_str(), rig.state("a")), ("up", Role::Backup));
+    rig.verified(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Master);
+}
+
 /// FIELD 9: who slept knows nothing of others, unless they do not come back.
 #[test]
 fn our_own_fault_is_unknown_for_a_while() {
