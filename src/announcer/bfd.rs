@@ -155,17 +155,19 @@ impl Announcer {
     fn on_bfd_change(&mut self, id: SessionId, change: Change, now: Time) {
         let Some(session) = self.bfd.all.get_mut(&id) else { return };
         let was_up = session.state == State::Up;
+        let was_excused = session.remote_state == State::AdminDown;
         if session.state != change.state {
             session.since = change.at;
         }
         (session.state, session.remote_state) = (change.state, change.remote_state);
         session.diagnostic = change.diagnostic;
+        session.pardoned &= change.remote_state != State::AdminDown;
         session.reason.clone_from(&change.reason);
         let path = session.config.path.clone();
         let wait = now + session.config.patience();
         let level = if was_up { Level::Warn } else { Level::Info };
         let fault = change.own_fault.as_ref().map(|f| format!(" (our own fault: {f})")).unwrap_or_default();
-        if change.state != State::Init {
+        if change.state != State::Init || was_up {
             let text = format!("BFD with {path} is {}: {}{fault}", change.state, change.reason);
             self.log(level, None, text);
         }
@@ -181,11 +183,18 @@ impl Announcer {
                 self.unsettle(id, &change.reason, now);
                 self.tell_bfd_peers(&path, &PeerEvent::BfdUp, now);
             }
-            (State::Down, _) if was_up => self.on_bfd_down(id, &path, change, now),
-            (State::Down, _) if self.bfd_verdict(&path).is_none() => {
-                self.timers.set(Timer::Bfd(id), Some(wait));
+            // News are condensed where there is no room for all: the Down before this Init was one of them.
+            (State::Down | State::Init, _) if was_up => self.on_bfd_down(id, &path, change, now),
+            (State::Down | State::Init, _) => {
+                // One time for all its tries: each of them is news, and none puts it off.
+                if self.bfd_verdict(&path).is_none() && !self.timers.runs(Timer::Bfd(id)) {
+                    self.timers.set(Timer::Bfd(id), Some(wait));
+                }
+                if was_excused {
+                    self.tell_bfd_peers(&path, &PeerEvent::BfdAwaited, now);
+                }
             }
-            _ => {}
+            (State::AdminDown, _) => {}
         }
     }
 

@@ -119,6 +119,28 @@ fn admin_down_at_the_neighbour_is_unknown() {
     assert_eq!(rig.verdict("primary"), "down");
 }
 
+/// AdminDown once said excuses no silence after it, however the neighbour tries and fails to come back.
+#[test]
+fn after_admin_down_a_session_that_does_not_come_back_is_down() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Down, State::AdminDown, None);
+    rig.run(60 * SECOND);
+    rig.bfd(PRIMARY, State::Init, State::Down, None);
+    rig.run(3 * SECOND);
+    assert_eq!(rig.verdict("primary"), "unknown", "it has a handshake's time");
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(1500 * MS);
+    assert_eq!(rig.verdict("primary"), "down", "once, however often it tries");
+}
+
+/// News are condensed when the queue is full: a Down between Up and Init is one all the same.
+#[test]
+fn up_and_then_init_was_down_in_between() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Init, State::Down, None);
+    assert_eq!(rig.verdict("primary"), "down");
+}
+
 /// The unknown of a `require` holds as long as a session may take to come back.
 #[test]
 fn a_master_waits_for_its_gateway_to_come_back() {
