@@ -4,7 +4,6 @@
 //! at the edge, in a thread with a clock of its own; what arrives here are changes of state.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::effect::Level;
 use super::event::PeerId;
@@ -16,9 +15,6 @@ use crate::config::model::{Config, Probe};
 use crate::health::Verdict;
 use crate::status::{BfdStatus, WallClock};
 use crate::time::Time;
-
-/// What a session takes to come up at its slow start, beside a detection time. Longer: nobody is there.
-const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// A session as it was last heard of.
 #[derive(Debug)]
@@ -90,7 +86,7 @@ impl Announcer {
     fn add_bfd_session(&mut self, config: SessionConfig, now: Time) {
         self.next_id += 1;
         let id = SessionId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
-        self.timers.set(Timer::Bfd(id), Some(now + patience(&config)));
+        self.timers.set(Timer::Bfd(id), Some(now + config.patience()));
         let session = Session {
             config,
             state: State::Down,
@@ -143,7 +139,7 @@ impl Announcer {
             News::Trouble(trouble) => {
                 session.trouble.clone_from(&trouble);
                 let (path, is_up) = (session.config.path.clone(), session.state == State::Up);
-                let wait = now + patience(&session.config);
+                let wait = now + session.config.patience();
                 if let Some(why) = &trouble {
                     self.log(Level::Warn, None, format!("BFD with {path}: {why}"));
                     if !is_up {
@@ -159,17 +155,19 @@ impl Announcer {
     fn on_bfd_change(&mut self, id: SessionId, change: Change, now: Time) {
         let Some(session) = self.bfd.all.get_mut(&id) else { return };
         let was_up = session.state == State::Up;
+        let was_excused = session.remote_state == State::AdminDown;
         if session.state != change.state {
             session.since = change.at;
         }
         (session.state, session.remote_state) = (change.state, change.remote_state);
         session.diagnostic = change.diagnostic;
+        session.pardoned &= change.remote_state != State::AdminDown;
         session.reason.clone_from(&change.reason);
         let path = session.config.path.clone();
-        let wait = now + patience(&session.config);
+        let wait = now + session.config.patience();
         let level = if was_up { Level::Warn } else { Level::Info };
         let fault = change.own_fault.as_ref().map(|f| format!(" (our own fault: {f})")).unwrap_or_default();
-        if change.state != State::Init {
+        if change.state != State::Init || was_up {
             let text = format!("BFD with {path} is {}: {}{fault}", change.state, change.reason);
             self.log(level, None, text);
         }
@@ -185,18 +183,25 @@ impl Announcer {
                 self.unsettle(id, &change.reason, now);
                 self.tell_bfd_peers(&path, &PeerEvent::BfdUp, now);
             }
-            (State::Down, _) if was_up => self.on_bfd_down(id, &path, change, now),
-            (State::Down, _) if self.bfd_verdict(&path).is_none() => {
-                self.timers.set(Timer::Bfd(id), Some(wait));
+            // News are condensed where there is no room for all: the Down before this Init was one of them.
+            (State::Down | State::Init, _) if was_up => self.on_bfd_down(id, &path, change, now),
+            (State::Down | State::Init, _) => {
+                // One time for all its tries: each of them is news, and none puts it off.
+                if self.bfd_verdict(&path).is_none() && !self.timers.runs(Timer::Bfd(id)) {
+                    self.timers.set(Timer::Bfd(id), Some(wait));
+                }
+                if was_excused {
+                    self.tell_bfd_peers(&path, &PeerEvent::BfdAwaited, now);
+                }
             }
-            _ => {}
+            (State::AdminDown, _) => {}
         }
     }
 
     fn on_bfd_down(&mut self, id: SessionId, path: &Path, change: Change, now: Time) {
         let Some(session) = self.bfd.all.get_mut(&id) else { return };
         session.pardoned = matches!(change.own_fault, Some(Fault::Absent(_)));
-        let (pardoned, wait) = (session.pardoned, now + patience(&session.config));
+        let (pardoned, wait) = (session.pardoned, now + session.config.patience());
         match &change.own_fault {
             Some(fault) => {
                 self.unsettle(id, &fault.to_string(), now);
@@ -294,8 +299,4 @@ impl Announcer {
             detail: None,
         }
     }
-}
-
-fn patience(config: &SessionConfig) -> Duration {
-    HANDSHAKE + config.detection_time()
 }

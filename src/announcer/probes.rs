@@ -31,7 +31,12 @@ impl Announcer {
         self.check_ids.insert(config.name.clone(), id);
         let mut check = Check::new(config, ordinal, now);
         if let Some(state) = self.told_state(&check) {
-            check.told(state.as_ref().err().map(String::as_str), now);
+            let wrong = state.as_ref().err().map(String::as_str);
+            // What the kernel last said of a link holds now; of a session it proves nothing.
+            match link_of(&check) {
+                Some(_) => check.told(wrong, now),
+                None => check.restore(wrong, now),
+            };
         }
         self.timers.set(Timer::Probe(id), check.next_probe());
         self.checks.insert(id, check);

@@ -72,6 +72,11 @@ impl Timers {
         }
     }
 
+    /// True if `timer` runs.
+    pub fn runs(&self, timer: Timer) -> bool {
+        self.times.contains_key(&timer)
+    }
+
     /// When the first timer ends, and which.
     pub fn next(&self) -> Option<(Time, Timer)> {
         self.by_time.first().copied()

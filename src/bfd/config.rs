@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The slowest that a session may be before it is Up (RFC 5880 section 6.8.3), and what it is then.
 pub const SLOW: Duration = Duration::from_secs(1);
 
+/// What a session takes to come up at its slow start, beside a detection time. Longer: nobody is there.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
 /// How far away the neighbour is: it decides port and TTL rule.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Hops {
@@ -157,5 +160,10 @@ impl SessionConfig {
     /// The detection time if the neighbour is configured alike.
     pub fn detection_time(&self) -> Duration {
         self.interval.saturating_mul(u32::from(self.multiplier))
+    }
+
+    /// How long a session may take to come up (again) before it is held against the neighbour.
+    pub fn patience(&self) -> Duration {
+        HANDSHAKE + self.detection_time()
     }
 }

@@ -215,9 +215,16 @@ impl Session {
         self.owes_final = false;
         self.timing.lost();
         self.sequence.forget();
-        if matches!(self.state, State::Init | State::Up) {
+        // RFC 5882 section 3.2 excuses a neighbour that says AdminDown, not one that is silent.
+        let excused = self.remote_state == State::AdminDown && self.state == State::Down;
+        let heard = matches!(self.state, State::Init | State::Up);
+        if heard || excused {
             self.remote_state = State::Down;
+        }
+        if heard {
             self.enter(State::Down, Diagnostic::DETECTION_EXPIRED, now);
+        }
+        if heard || excused {
             let again = if forgiven { ", counted anew after our own absence" } else { "" };
             let words = format!("silence for {} (detection time {}{again})", millis(silence), millis(limit));
             self.tell(Some(words), now);

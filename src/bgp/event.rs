@@ -78,6 +78,9 @@ pub enum PeerEvent {
     BfdDown,
     /// BFD has the peer Up, or its operator does not want BFD now: a strict session need not wait any longer.
     BfdUp,
+    /// The peer's operator wants BFD again, and it is not Up: a strict session that begins waits for it; one that is
+    /// Established stays.
+    BfdAwaited,
     /// Drain everything: GRACEFUL_SHUTDOWN, after `moment` withdraw; the session stays.
     MaintenanceOn {
         /// Between the two.

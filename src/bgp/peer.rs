@@ -110,6 +110,7 @@ impl Peer {
             PeerEvent::ForwardingPreserved(families) => self.restart.preserved = families,
             PeerEvent::BfdDown => self.bfd_down(),
             PeerEvent::BfdUp => self.bfd_up(),
+            PeerEvent::BfdAwaited => self.bfd_is_up = false,
             PeerEvent::MaintenanceOn { moment } => self.maintain(moment),
             PeerEvent::MaintenanceOff => {
                 if matches!(self.duty, Duty::Maintenance(_)) {

@@ -95,9 +95,14 @@ impl Check {
         self.schedule.hasten(now);
     }
 
-    /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time").
+    /// An unknown that has lasted this long is as bad as down (SPEC: "after that check's fall time"). That of a BFD session
+    /// is what it takes to come back: it is judged then.
     pub fn lapses_at(&self) -> Option<Time> {
-        (self.verdict() == Verdict::Unknown).then(|| self.since + self.config.fall_time())
+        let lapse = match &self.config.probe {
+            model::Probe::Bfd(session) => session.patience().max(self.config.fall_time()),
+            _ => self.config.fall_time(),
+        };
+        (self.verdict() == Verdict::Unknown).then(|| self.since + lapse)
     }
 
     /// A probe that was sent at `sent` came to `outcome`. Returns true if the verdict changed.
@@ -124,10 +129,17 @@ impl Check {
 
     /// What a check that is told says now (None: all is well): no counting, it is so.
     pub fn told(&mut self, wrong: Option<&str>, now: Time) -> bool {
+        if wrong.is_none() {
+            self.seen_well(now);
+        }
+        self.restore(wrong, now)
+    }
+
+    /// What was known before this check was: a verdict, and no sign of life.
+    pub fn restore(&mut self, wrong: Option<&str>, now: Time) -> bool {
         let before = self.verdict();
         match wrong {
             None => {
-                self.seen_well(now);
                 if before != Verdict::Up {
                     self.threshold.forget();
                     self.threshold.success();

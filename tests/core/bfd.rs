@@ -119,6 +119,59 @@ fn admin_down_at_the_neighbour_is_unknown() {
     assert_eq!(rig.verdict("primary"), "down");
 }
 
+/// AdminDown once said excuses no silence after it, however the neighbour tries and fails to come back.
+#[test]
+fn after_admin_down_a_session_that_does_not_come_back_is_down() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Down, State::AdminDown, None);
+    rig.run(60 * SECOND);
+    rig.bfd(PRIMARY, State::Init, State::Down, None);
+    rig.run(3 * SECOND);
+    assert_eq!(rig.verdict("primary"), "unknown", "it has a handshake's time");
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(1500 * MS);
+    assert_eq!(rig.verdict("primary"), "down", "once, however often it tries");
+}
+
+/// News are condensed when the queue is full: a Down between Up and Init is one all the same.
+#[test]
+fn up_and_then_init_was_down_in_between() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Init, State::Down, None);
+    assert_eq!(rig.verdict("primary"), "down");
+}
+
+/// The unknown of a `require` holds as long as a session may take to come back.
+#[test]
+fn a_master_waits_for_its_gateway_to_come_back() {
+    let pause = Some(Fault::Absent("announcerd did not run for 5s".into()));
+    for (remote_state, fault) in [(State::Down, pause), (State::AdminDown, None)] {
+        let mut rig = backup();
+        rig.bfd(PRIMARY, State::Down, State::Down, None);
+        rig.verified(GATEWAY);
+        assert_eq!(rig.state("a"), Role::Master);
+        rig.bfd(GATEWAY, State::Down, remote_state, fault);
+        rig.run(3 * SECOND);
+        assert_eq!((rig.verdict("gateway").as_str(), rig.state("a")), ("unknown", Role::Master));
+        rig.run(2 * SECOND);
+        assert_eq!(rig.state("a"), Role::Fault, "not for ever");
+    }
+}
+
+/// A check that a reload adds to a session that is Up is up, but it has not seen its neighbour now.
+#[test]
+fn a_reload_is_no_witness() {
+    let mut rig = backup();
+    rig.run(10 * SECOND);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    let renamed = with(PAIR, "name = \"gateway\"", "name = \"router\"");
+    rig.reload(&with(&renamed, "checks = [\"gateway\"]", "checks = [\"router\"]"));
+    rig.run(SECOND);
+    assert_eq!((rig.verdict("router").as_str(), rig.state("a")), ("up", Role::Backup));
+    rig.verified(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Master);
+}
+
 /// FIELD 9: who slept knows nothing of others, unless they do not come back.
 #[test]
 fn our_own_fault_is_unknown_for_a_while() {

@@ -565,6 +565,27 @@ fn a_strict_session_waits_for_bfd() {
     assert_eq!(effects[0].1, closes(conn, Cause::BFD_DOWN, &[]));
 }
 
+/// AdminDown let a strict session begin without BFD; once that is over the next one waits, and this one stays.
+#[test]
+fn a_strict_session_waits_again_once_bfd_is_wanted_again() {
+    let mut rig = Rig::new(PeerConfig { bfd_strict: Some(SECOND * 20), ..config() });
+    assert_eq!(rig.event(PeerEvent::BfdUp), []);
+    let conn = rig.connect();
+    rig.establish(conn, &isp_open());
+    assert_eq!(rig.peer.state(), PeerState::Established);
+    assert_eq!(rig.event(PeerEvent::BfdAwaited), []);
+    assert_eq!(rig.peer.state(), PeerState::Established);
+    rig.event(PeerEvent::Closed { conn, reason: "reset".into() });
+    let again = rig.connect();
+    rig.fetch(again);
+    let mut open = Vec::new();
+    isp_open().put(&mut open);
+    rig.send(again, open);
+    rig.send(again, keepalive());
+    assert_eq!((rig.fetch(again), rig.peer.state()), (vec![], PeerState::OpenConfirm));
+    assert!(rig.event(PeerEvent::BfdUp).contains(&PeerEffect::SessionUp));
+}
+
 /// RFC 4724 section 3: R until the first End-of-RIB, F as the core says.
 #[test]
 fn restart_bits() {

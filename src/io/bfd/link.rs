@@ -57,16 +57,21 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// The kernel's. That nobody listens at the other end is none.
+    /// The kernel's. What a router or the other end answered to an earlier packet (nobody listens, prohibited) is none.
     pub fn send(&self, octets: &[u8]) -> io::Result<()> {
-        for _ in 0..2 {
-            match self.socket.send(octets) {
-                // The answer to an earlier packet: this one has not been sent yet.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
-                result => return result.map(|_| ()),
-            }
+        // An ICMP answer waits in the socket and fails the next packet, which has not been sent then. Whatever it was, the
+        // packet left here: that it did not arrive is for the detection time to tell.
+        let _ = self.socket.take_error();
+        match self.socket.send(octets) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+            // Another may have come in between; an error of our own comes again.
+            Err(_) => {}
         }
-        Ok(())
+        match self.socket.send(octets) {
+            Err(e) if e.kind() != io::ErrorKind::ConnectionRefused => Err(e),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -100,4 +105,53 @@ fn bind(socket: &Socket, path: &Path, interface: Option<u32>, first: u16) -> Res
         }
     }
     Err(format!("no source port is free: {}", last.map_or(String::new(), |e| e.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::bfd::Hops;
+
+    /// RFC 792: destination unreachable with this code, about a UDP datagram between these ports of 127.0.0.1.
+    fn unreachable(code: u8, from: u16, to: u16) -> Vec<u8> {
+        let mut message = vec![3, code, 0, 0, 0, 0, 0, 0];
+        message.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 255, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        message.extend([from.to_be_bytes(), to.to_be_bytes(), [0, 8], [0, 0]].concat());
+        let words = message.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
+        let sum: u32 = words.sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let checksum = !(((folded & 0xffff) + (folded >> 16)) as u16);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        message
+    }
+
+    /// SPEC: an ICMP unreachable from afar is no trouble of ours: host prohibited, communication prohibited, port.
+    #[test]
+    fn bfd_packets_leave_whatever_icmp_said_of_earlier_ones() {
+        let lo = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let hops = Hops::Multi { least_ttl: 0 };
+        let path = Path { remote: lo, local: Some(lo), device: None, hops };
+        let link = Link::open(&path, 4711).unwrap();
+        let port = link.socket.local_addr().unwrap().as_socket().unwrap().port();
+        let raw =
+            Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).expect("needs root (CAP_NET_RAW)");
+        for code in [10, 13, 3] {
+            raw.send_to(&unreachable(code, port, hops.port()), &SocketAddr::new(lo, 0).into()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                let mut fds = [PollFd::new(link.socket.as_fd(), PollFlags::empty())];
+                poll(&mut fds, PollTimeout::from(100_u8)).unwrap();
+                if fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR)) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "code {code} did not arrive");
+            }
+            link.send(&[0; 24]).unwrap();
+        }
+    }
 }
