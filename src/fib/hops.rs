@@ -38,7 +38,7 @@ pub fn choose(config: &NextHops, health: &[Health], current: &[usize]) -> Vec<us
         HopMode::Ecmp => {
             let used = |n: &usize| is(*n, Health::Up) || (is(*n, Health::Unknown) && current.contains(n));
             let mut chosen: Vec<usize> = all().filter(used).collect();
-            if chosen.is_empty() || current.is_empty() {
+            if chosen.is_empty() {
                 chosen = all().filter(|n| !is(*n, Health::Down)).collect();
             }
             if chosen.is_empty() { without_health(config, current, config.hops.len()) } else { chosen }
@@ -93,6 +93,8 @@ mod tests {
         assert_eq!(is([Up, Unknown, Up], &[0, 2]), [0, 2]);
         assert_eq!(is([Up, Unknown, Up], &[0, 1, 2]), [0, 1, 2]);
         assert_eq!(is([Down, Unknown, Down], &[0]), [1]);
+        // After `when_none = "remove"`, or at the start: a healthy one is not joined by one of which nothing is known.
+        assert_eq!(is([Unknown, Up, Down], &[]), [1]);
     }
 
     #[test]
