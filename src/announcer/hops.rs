@@ -37,7 +37,7 @@ impl Announcer {
             let before = member.hops.get(&n);
             let adopted = || self.adopted(route, nexthops);
             let current = before.cloned().unwrap_or_else(adopted);
-            let health: Vec<Health> = nexthops.hops.iter().map(|hop| self.health(hop)).collect();
+            let health: Vec<Health> = nexthops.hops.iter().map(|hop| self.health(hop, now)).collect();
             let chosen = choose(nexthops, &health, &current);
             if before.is_some_and(|before| *before != chosen) {
                 notes.push(note(route, nexthops, &chosen, &health));
@@ -68,24 +68,29 @@ impl Announcer {
         (0..nexthops.hops.len()).filter(|n| nexthops.hops.get(*n).is_some_and(uses)).collect()
     }
 
-    fn health(&self, hop: &NextHop) -> Health {
+    fn health(&self, hop: &NextHop, now: Time) -> Health {
         let link_ok = |dev: &String| self.links.get(dev).is_some_and(|l| l.admin_up && l.carrier);
         if hop.dev.as_ref().is_some_and(|dev| !link_ok(dev)) {
             return Health::Down;
         }
-        let check =
-            hop.check.as_ref().map(|name| self.check_ids.get(name).and_then(|id| self.checks.get(id)));
-        match check.map(|check| check.map_or(Verdict::Unknown, crate::health::Check::verdict)) {
-            None | Some(Verdict::Up) => Health::Up,
-            Some(Verdict::Unknown) => Health::Unknown,
-            Some(Verdict::Down) => Health::Down,
+        let Some(name) = &hop.check else { return Health::Up };
+        let Some(check) = self.check_ids.get(name).and_then(|id| self.checks.get(id)) else {
+            return Health::Unknown;
+        };
+        match check.verdict() {
+            Verdict::Up => Health::Up,
+            // Probes go on meanwhile, so this is looked at again in time.
+            Verdict::Unknown if check.lapses_at().is_some_and(|at| at <= now) => Health::Lapsed,
+            Verdict::Unknown => Health::Unknown,
+            Verdict::Down => Health::Down,
         }
     }
 
     /// Sentences for explain: what a route with several next hops uses, and why.
     pub(super) fn explain_hops(&self, member: &Member, text: &mut Vec<String>) {
         for (n, route, nexthops) in routes(&member.instance.config) {
-            let health: Vec<Health> = nexthops.hops.iter().map(|hop| self.health(hop)).collect();
+            let health: Vec<Health> =
+                nexthops.hops.iter().map(|hop| self.health(hop, self.present)).collect();
             let chosen = member.hops.get(&n).map_or(&[0][..], Vec::as_slice);
             text.push(format!("The route {}.", note(route, nexthops, chosen, &health)));
         }
@@ -120,6 +125,7 @@ fn note(route: &Route, nexthops: &NextHops, chosen: &[usize], health: &[Health])
         match health {
             Health::Up => {}
             Health::Unknown => text.push_str(&format!("; of {} nothing is known yet", words(hop))),
+            Health::Lapsed => text.push_str(&format!("; of {} nothing is known any more", words(hop))),
             Health::Down => text.push_str(&format!("; {} is down", words(hop))),
         }
     }

@@ -166,7 +166,7 @@ impl Instance {
     pub fn level(&self) -> Level {
         match self.phase {
             Phase::Init { resumed: true, .. } | Phase::Master { .. } => Level::Full,
-            Phase::Backup { drain: Some(_), .. } | Phase::Stop { drain: Some(_), kept: None } => Level::Drain,
+            Phase::Backup { drain: Some(_), .. } | Phase::Stop { drain: Some(_), .. } => Level::Drain,
             Phase::Init { .. } | Phase::Backup { .. } | Phase::Fault { .. } => Level::Base,
             Phase::Stop { kept: Some(level), .. } => level,
             Phase::Stop { .. } => Level::Nothing,
@@ -295,17 +295,24 @@ impl Instance {
         )
     }
 
-    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). `moment` is how long
+    /// True if it is in STOP and has drained: what is left of its objects then stays.
+    pub fn has_drained(&self) -> bool {
+        matches!(self.phase, Phase::Stop { drain: None, .. })
+    }
+
+    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). With `on_stop = "keep"`
+    /// MASTER leaves all that it has; else what is wanted always stays, for it has nothing to do with the state. `moment` is how long
     /// BGP goes on announcing with GRACEFUL_SHUTDOWN: the drain begins after it.
     pub fn stop(&mut self, reason: &str, may_keep: bool, moment: Duration, now: Time) -> Option<Transition> {
         if self.state() == State::Stop {
             return None;
         }
         let level = self.level();
-        let kept = (may_keep && matches!(self.config.on_stop, OnStop::Keep { .. }) && level == Level::Full)
-            .then_some(level);
+        let keeps = may_keep && matches!(self.config.on_stop, OnStop::Keep { .. });
+        let kept = keeps.then_some(if level == Level::Full { level } else { level.min(Level::Base) });
         let span = moment + self.config.drain;
-        let drain = (level >= Level::Drain && kept.is_none() && !span.is_zero()).then(|| now + span);
+        let drain =
+            (level >= Level::Drain && kept != Some(Level::Full) && !span.is_zero()).then(|| now + span);
         Some(self.go(Phase::Stop { drain, kept }, reason.to_owned(), None, now))
     }
 

@@ -10,6 +10,7 @@ use super::memory::Override;
 use super::timers::{InstanceId, Timer};
 use super::{Announcer, Effect, Stopping};
 use crate::config::model::{Name, OnStop};
+use crate::fib::desired;
 use crate::time::Time;
 
 /// What a stop may take beyond drain and scripts.
@@ -101,7 +102,7 @@ impl Announcer {
         self.kept_until = self.keep_max().map(|d| now + d);
         let moment = self.gshut_moment();
         // What stays in the kernel stays announced where a peer knows graceful restart.
-        self.stop_peers(self.kept_until.is_some(), now);
+        self.stop_peers(self.announcement_is_kept(), now);
         for id in ids {
             self.leave(id, "announcerd stops", true, moment, now);
         }
@@ -144,14 +145,20 @@ impl Announcer {
         self.evaluate(id, now);
     }
 
-    /// How long what MASTER instances leave in the kernel may stay; None if nothing stays.
+    /// How long what instances leave in the kernel may stay; None if nothing stays.
     fn keep_max(&self) -> Option<Duration> {
-        let full = self.members.values().filter(|m| m.instance.level() == instance::Level::Full);
-        let keeps = full.filter_map(|m| match m.instance.config.on_stop {
-            OnStop::Keep { max } => Some(max),
-            OnStop::Withdraw => None,
-        });
-        keeps.min()
+        let keeps = |m: &&Member| match m.instance.level() {
+            instance::Level::Full => true,
+            instance::Level::Drain | instance::Level::Base => desired::has_base(&m.instance.config),
+            instance::Level::Nothing => false,
+        };
+        self.members.values().filter(|m| !m.retired).filter(keeps).filter_map(kept_for).min()
+    }
+
+    /// True if some MASTER leaves its announcement.
+    fn announcement_is_kept(&self) -> bool {
+        let mut full = self.members.values().filter(|m| m.instance.level() == instance::Level::Full);
+        full.any(|m| kept_for(m).is_some())
     }
 
     fn stop_bound(&self) -> Duration {
@@ -185,9 +192,7 @@ impl Announcer {
     }
 
     fn is_gone(&self, id: InstanceId, member: &Member) -> bool {
-        let level = member.instance.level();
-        let left = level == instance::Level::Nothing || level == instance::Level::Full;
-        left && member.scripts.is_idle() && self.fib.progress(id).leaving == 0
+        member.instance.has_drained() && member.scripts.is_idle() && self.fib.progress(id).leaving == 0
     }
 
     fn forget_instance(&mut self, id: InstanceId) {
@@ -229,5 +234,13 @@ impl Announcer {
         self.save_if_changed();
         let sweep_after = if handover { Some(HANDOVER) } else { self.keep_max() };
         self.emit(Effect::Exit { sweep_after });
+    }
+}
+
+/// How long what it leaves may stay, if it is to leave anything.
+fn kept_for(member: &Member) -> Option<Duration> {
+    match member.instance.config.on_stop {
+        OnStop::Keep { max } => Some(max),
+        OnStop::Withdraw => None,
     }
 }

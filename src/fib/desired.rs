@@ -69,6 +69,11 @@ pub fn planned_with(instance: &model::Instance, choices: &Choices) -> Vec<Planne
     all
 }
 
+/// True if the instance wants something in every state.
+pub fn has_base(instance: &model::Instance) -> bool {
+    planned(instance).iter().any(|p| p.stage == Stage::Base)
+}
+
 fn stage(when: When, export: bool) -> Stage {
     match when {
         When::Always => Stage::Base,

@@ -11,6 +11,9 @@ pub enum Health {
     Up,
     /// Nothing speaks against it, nothing for it: its check has no verdict.
     Unknown,
+    /// Nothing has been known of it for as long as its check needs to fall: as bad as down if another is up. (A dead link
+    /// of our own makes probes blind, not failed.)
+    Lapsed,
     /// Its check is down, or its link.
     Down,
 }
@@ -22,9 +25,11 @@ pub type Choices = BTreeMap<usize, Vec<usize>>;
 /// Chooses anew. `health` has one for each next hop; `current` is what is in use, nothing at first.
 ///
 /// A next hop of which nothing is known is neither taken up in the place of a healthy one nor given up: only evidence
-/// moves traffic. (At the start, with no evidence at all, that means the file's first.)
+/// moves traffic, or the lack of any for too long. (At the start, with no evidence at all, that means the file's first.)
 pub fn choose(config: &NextHops, health: &[Health], current: &[usize]) -> Vec<usize> {
-    let is = |n: usize, wanted: Health| health.get(n) == Some(&wanted);
+    let lapsed = if health.contains(&Health::Up) { Health::Down } else { Health::Unknown };
+    let judged = |health: Health| if health == Health::Lapsed { lapsed } else { health };
+    let is = |n: usize, wanted: Health| health.get(n).copied().map(judged) == Some(wanted);
     let all = || 0..config.hops.len();
     match config.mode {
         HopMode::Failover => {
@@ -38,7 +43,7 @@ pub fn choose(config: &NextHops, health: &[Health], current: &[usize]) -> Vec<us
         HopMode::Ecmp => {
             let used = |n: &usize| is(*n, Health::Up) || (is(*n, Health::Unknown) && current.contains(n));
             let mut chosen: Vec<usize> = all().filter(used).collect();
-            if chosen.is_empty() || current.is_empty() {
+            if chosen.is_empty() {
                 chosen = all().filter(|n| !is(*n, Health::Down)).collect();
             }
             if chosen.is_empty() { without_health(config, current, config.hops.len()) } else { chosen }
@@ -57,7 +62,7 @@ fn without_health(config: &NextHops, current: &[usize], most: usize) -> Vec<usiz
 
 #[cfg(test)]
 mod tests {
-    use super::Health::{Down, Unknown, Up};
+    use super::Health::{Down, Lapsed, Unknown, Up};
     use super::*;
     use crate::config::model::NextHop;
     use proptest::prelude::*;
@@ -84,6 +89,20 @@ mod tests {
         assert_eq!(is([Down, Unknown, Up], &[0]), [2]);
     }
 
+    /// Our own link has died: probes see nothing, and never fail.
+    #[test]
+    fn who_is_unknown_for_too_long_gives_way_to_a_healthy_one_only() {
+        for mode in [HopMode::Failover, HopMode::Ecmp] {
+            for when_none in [WhenNone::Keep, WhenNone::Remove] {
+                let config = three(mode, when_none);
+                let is = |health: [Health; 3], current: &[usize]| choose(&config, &health, current);
+                assert_eq!(is([Lapsed, Up, Down], &[0]), [1]);
+                assert_eq!(is([Lapsed, Lapsed, Down], &[1]), [1]);
+                assert_eq!(is([Lapsed, Down, Down], &[1]), [0]);
+            }
+        }
+    }
+
     #[test]
     fn ecmp_takes_all_healthy_ones() {
         let config = three(HopMode::Ecmp, WhenNone::Keep);
@@ -93,6 +112,8 @@ mod tests {
         assert_eq!(is([Up, Unknown, Up], &[0, 2]), [0, 2]);
         assert_eq!(is([Up, Unknown, Up], &[0, 1, 2]), [0, 1, 2]);
         assert_eq!(is([Down, Unknown, Down], &[0]), [1]);
+        // After `when_none = "remove"`, or at the start: a healthy one is not joined by one of which nothing is known.
+        assert_eq!(is([Unknown, Up, Down], &[]), [1]);
     }
 
     #[test]
@@ -106,7 +127,7 @@ mod tests {
     }
 
     fn health() -> impl Strategy<Value = [Health; 3]> {
-        prop::array::uniform3(prop_oneof![Just(Up), Just(Unknown), Just(Down)])
+        prop::array::uniform3(prop_oneof![Just(Up), Just(Unknown), Just(Lapsed), Just(Down)])
     }
 
     proptest! {

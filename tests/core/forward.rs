@@ -137,6 +137,22 @@ fn a_dead_link_needs_no_probe() {
     assert_eq!(rig.told(), [format!("replace route 0.0.0.0/0 {SECOND_HOP}")], "in the same turn");
 }
 
+/// No `dev`: that our own link has died shows as probes that see nothing, which never is `down`.
+#[test]
+fn a_gateway_that_cannot_be_seen_is_replaced_after_its_fall_time() {
+    let text = GATEWAYS.replace(", dev = \"eth0\"", "").replace(", dev = \"eth1\"", "");
+    let mut rig = gateways(&text);
+    rig.set("gw1", Target::Blind);
+    rig.until("the second", 5 * SECOND, |r| r.kernel.has("via 192.0.2.129"));
+    assert!(rig.logs.iter().any(|l| l.contains("nothing is known any more")), "{:?}", rig.logs);
+    // Nobody is seen: nothing moves.
+    rig.set("gw2", Target::Blind);
+    rig.run(5 * SECOND);
+    assert!(rig.kernel.has("via 192.0.2.129"));
+    rig.set("gw1", Target::Answers(MS));
+    rig.until("the first", 2 * SECOND, |r| !r.kernel.has("via 192.0.2.129"));
+}
+
 /// The last one standing stays; or the route goes, if it is to.
 #[test]
 fn when_none_is_well_the_last_stays_or_the_route_goes() {

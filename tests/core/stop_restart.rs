@@ -62,8 +62,27 @@ fn on_stop_keep() {
     next.run(60 * SECOND);
     assert_eq!((next.told(), next.state("a")), (vec!["a MASTER"], State::Master));
     assert_eq!(next.memory.kept_until, None);
-    // Nothing is kept of a standby.
+}
+
+/// What is wanted always has nothing to do with the state: a standby that keeps leaves it, and the next start finds it.
+#[test]
+fn on_stop_keep_leaves_a_standby_what_is_wanted_always() {
+    let text = standby("on_stop = \"keep\"\nkeep_max = \"90s\"\nnotify_stop = \"\"");
     let mut rig = Rig::settled(&text);
+    let before: Vec<String> = rig.kernel.all().into_iter().map(str::to_owned).collect();
+    assert!(!before.is_empty());
+    rig.forget();
+    rig.tell(Event::Terminate);
+    rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
+    assert_eq!((rig.exit, rig.told()), (Some(Some(90 * SECOND)), vec!["a STOP", "exit"]));
+    assert_eq!(rig.kernel.all(), before);
+    assert!(rig.memory.kept_until.is_some());
+    let mut next = rig.crash(&text, 5 * SECOND, true);
+    next.run(20 * SECOND);
+    assert_eq!((next.told(), next.state("a")), (vec!["a BACKUP", "run /backup"], State::Backup));
+    assert_eq!(next.kernel.all(), before);
+    // Where nothing is wanted always, nothing is left to be swept.
+    let mut rig = Rig::settled(&text.replace("when = \"always\"", "when = \"master\""));
     rig.tell(Event::Terminate);
     rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
     assert_eq!((rig.exit, rig.kernel.objects.len(), rig.memory.kept_until), (Some(None), 0, None));
