@@ -112,6 +112,18 @@ fn a_peer_that_vanished_is_noticed() {
     assert!(!a.has_seen(|news| matches!(news, BgpNews::Event(_, PeerEvent::Acked { .. }))));
 }
 
+/// FIELD 20: a peer that has acknowledged our OPEN and vanishes before it says a word is noticed, without the four minutes
+/// that RFC 4271 section 8.2.2 gives an OPEN.
+#[test]
+fn a_peer_that_vanished_before_its_first_word_is_noticed() {
+    let (mut a, b, _stream) = to_plain_socket(3);
+    assert_eq!(a.write(TRY, b"open"), Some(4));
+    a.acked(4);
+    b.with(|_| nft(DEAF));
+    assert!(a.closes_within(Duration::from_secs(30)), "still thought to be there");
+    assert_eq!(a.closed(), "timed out: nothing was acknowledged for 3 s");
+}
+
 /// RFC 9687 judges a peer that lives but takes nothing, with a NOTIFICATION; TCP must not be quicker.
 #[test]
 fn a_shut_window_is_no_silence() {

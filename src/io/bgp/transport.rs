@@ -14,8 +14,10 @@ use crate::config::model::Bgp;
 const TOS: u32 = 0xC0;
 /// For peers within our AS: what the system takes, written down.
 const TTL: u8 = 64;
-/// Where neither side proposed a hold time: silence that makes TCP ask, how often, and how many times.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+/// How often TCP asks before it gives up a peer that says nothing at all.
+const QUESTIONS: u32 = 3;
+/// Without a hold time, what TCP's questions are spread over in its place: the hold time that RFC 4271 section 10 suggests.
+const QUIET_HOLD: Duration = Duration::from_secs(90);
 
 /// Without a hold time: twice the longest time that TCP leaves between two looks at a window that is shut.
 const QUIET_PATIENCE: Duration = Duration::from_secs(240);
@@ -65,8 +67,19 @@ pub(super) fn prepare(socket: &impl AsFd, peer: &Bgp) -> io::Result<()> {
     sockopt::set_min_ttl(socket, v6, min_ttl(cfg))?;
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    // Without BGP's own keepalives (a hold time of zero) nobody would notice that the peer is gone.
-    let idle = KEEPALIVE.0.max(cfg.hold_time);
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(KEEPALIVE.1).with_retries(KEEPALIVE.2);
-    socket.set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&questions(cfg.hold_time))
+}
+
+/// TCP's own keepalive, for when BGP has none: with a hold time of zero, and in OpenSent, where a peer that has
+/// acknowledged our OPEN and is gone would keep us for the four minutes of RFC 4271 section 8.2.2. It gives up after
+/// one and a half hold times, so that a session's own HoldTimer always comes first, and asks only after half of one:
+/// BGP's KEEPALIVEs come more often.
+fn questions(hold_time: Duration) -> TcpKeepalive {
+    let hold = if hold_time.is_zero() { QUIET_HOLD } else { hold_time };
+    // In whole seconds, at least one (tcp(7)).
+    let seconds = |span: Duration| Duration::from_secs(span.as_secs().max(1));
+    TcpKeepalive::new()
+        .with_time(seconds(hold / 2))
+        .with_interval(seconds(hold / QUESTIONS))
+        .with_retries(QUESTIONS)
 }
