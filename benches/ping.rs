@@ -19,8 +19,8 @@ use probing::{Prober, check, ping};
 use tokio::time::Instant;
 
 const SECONDS: u32 = 10;
-/// Probes that start together: one driver turn of a spread schedule with a timer of 1 ms.
-const TICK: Duration = Duration::from_millis(1);
+/// Probes that start together: the grid that the daemon puts them on.
+const TICK: Duration = Duration::from_millis(10);
 
 fn main() {
     for targets in [1_000, 5_000] {

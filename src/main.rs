@@ -94,7 +94,11 @@ fn daemon(args: &Args, manager: Systemd, complaint: Option<String>) -> ExitCode 
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let ended = runtime.block_on(driver::run(&args.config, config, manager));
+    // A task, and not what the runtime blocks on: waking that costs two system calls each time.
+    let path = args.config.clone();
+    let driver = runtime.spawn(async move { driver::run(&path, config, manager).await });
+    let ended =
+        runtime.block_on(driver).unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     // Threads that wait for a slow disk or name server must not hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     match ended {
