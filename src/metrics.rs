@@ -3,6 +3,8 @@
 //! Names begin with `announcerd_` and end with their unit. Labels are names from the configuration and words from fixed
 //! lists: nothing that a peer, a probe's answer or time can multiply.
 
+mod bfd;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -88,19 +90,32 @@ impl Out<'_, '_> {
         &mut self,
         name: &str,
         help: &str,
-        series: impl Iterator<Item = (Vec<(&'s str, &'s str)>, &'s Histogram)>,
+        series: impl Iterator<Item = (Vec<(&'s str, &'s str)>, impl Into<Buckets<'s>>)>,
     ) -> fmt::Result {
         let mut family =
             self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (labels, h) in series {
-            let labels: Labels<'_> = labels.as_slice();
-            let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(h.counts).collect();
-            let sum = h.sum_us as f64 / 1e6;
+            let (labels, h): (Labels<'_>, Buckets<'_>) = (labels.as_slice(), h.into());
+            let bounds = h.bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(h.counts.iter().copied()).collect();
+            let (sum, count) = (h.sum_us as f64 / 1e6, h.counts.iter().sum());
             let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-            family.encode_family(&labels)?.encode_histogram(sum, h.count(), &buckets, exemplars)?;
+            family.encode_family(&labels)?.encode_histogram(sum, count, &buckets, exemplars)?;
         }
         Ok(())
+    }
+}
+
+/// A histogram to be written: upper bounds, and the count of each bucket alone, with that of what is above them all last.
+struct Buckets<'a> {
+    bounds_us: &'a [u64],
+    counts: &'a [u64],
+    sum_us: u64,
+}
+
+impl<'a> From<&'a Histogram> for Buckets<'a> {
+    fn from(h: &'a Histogram) -> Self {
+        Buckets { bounds_us: &BOUNDS_US, counts: &h.counts, sum_us: h.sum_us }
     }
 }
 
@@ -111,6 +126,7 @@ impl Collector for Scrape {
         self.instances(&mut out)?;
         self.checks(&mut out)?;
         self.sessions(&mut out)?;
+        bfd::write(&self.0.status.bfd, &mut out)?;
         self.kernel(&mut out)?;
         self.scripts(&mut out)
     }
@@ -266,12 +282,6 @@ impl Scrape {
             "bgp_update_faults",
             "UPDATEs that RFC 7606 had to mend",
             self.0.bgp.iter().map(|(name, c)| (vec![("peer", name.as_str())], c.faults)),
-        )?;
-        out.gauges(
-            "bfd_session_up",
-            "1 while the BFD session is Up",
-            None,
-            status.bfd.iter().map(|s| (vec![("session", s.name.as_str())], up(&s.state))),
         )
     }
 

@@ -231,7 +231,7 @@ pub struct HistogramStatus {
 }
 
 impl HistogramStatus {
-    fn new(h: &Histogram) -> Self {
+    pub(crate) fn new(h: &Histogram) -> Self {
         HistogramStatus {
             bounds_us: BOUNDS_US.to_vec(),
             counts: h.counts().to_vec(),

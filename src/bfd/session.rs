@@ -28,6 +28,8 @@ pub struct Session {
     remote_demand: bool,
     timing: Timing,
     sequence: Sequence,
+    /// Twice the detection time after the last packet: bfd.AuthSeqKnown (section 6.8.1), also of a session that is lost.
+    sequence_holds_until: Option<Time>,
     random: Random,
     /// The next packet says something new: it does not wait (section 6.8.7).
     is_news: bool,
@@ -70,6 +72,7 @@ impl Session {
             remote_diagnostic: Diagnostic::NONE,
             remote_demand: false,
             sequence: Sequence::new(random.word()),
+            sequence_holds_until: None,
             random,
             is_news: false,
             burst: (now, 0),
@@ -133,6 +136,7 @@ impl Session {
         self.remote_diagnostic = packet.diagnostic;
         self.remote_demand = packet.demand;
         let gap = self.timing.received(packet, at);
+        self.sequence_holds_until = Some(at + self.timing.detection_time().saturating_mul(2));
         if let Some(gap) = gap.filter(|_| self.state == State::Up) {
             self.jitter.record(gap);
         }
@@ -145,15 +149,25 @@ impl Session {
             return Err(Discard::AdminDown);
         }
         self.follow(packet.state, now);
+        self.acquit(packet.state, at);
         // "If the Poll (P) bit is set, send a BFD Control packet to the remote system with the Poll (P) bit clear, and the
         // Final (F) bit set".
         self.owes_final |= packet.poll;
         Ok(())
     }
 
+    /// What we did wrong has had no effect if the neighbour still hears us a good while after it: from then on a silence is
+    /// the neighbour's.
+    fn acquit(&mut self, remote: State, at: Time) {
+        let effect = self.timing.remote_detection_time(self.config.multiplier).saturating_mul(2).max(SLOW);
+        let is_over = self.own_fault.as_ref().is_some_and(|(since, _)| at.since(*since) >= effect);
+        if is_over && (self.state, remote) == (State::Up, State::Up) {
+            self.own_fault = None;
+        }
+    }
+
     fn authenticate(&mut self, received: &Received<'_>, at: Time) -> Result<(), Discard> {
-        let patience = self.timing.detection_time().saturating_mul(2);
-        if self.timing.last_rx().is_none_or(|last| at.since(last) >= patience) {
+        if self.sequence_holds_until.is_none_or(|until| at >= until) {
             self.sequence.forget();
         }
         match (&self.config.auth, received.has_auth) {
@@ -214,7 +228,6 @@ impl Session {
         self.remote_demand = false;
         self.owes_final = false;
         self.timing.lost();
-        self.sequence.forget();
         // RFC 5882 section 3.2 excuses a neighbour that says AdminDown, not one that is silent.
         let excused = self.remote_state == State::AdminDown && self.state == State::Down;
         let heard = matches!(self.state, State::Init | State::Up);
@@ -283,6 +296,9 @@ impl Session {
             self.lateness.record(late);
         }
         let poll = self.timing.is_polling() && self.state != State::AdminDown;
+        if poll {
+            self.timing.polled();
+        }
         self.put(poll, false, out);
         self.is_news = false;
         true

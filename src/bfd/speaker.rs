@@ -176,6 +176,12 @@ impl Speaker {
         }
     }
 
+    /// Lets packets that are due by `now` go out, without judging any silence: for the midst of a crowd of arrivals.
+    pub fn rouse(&mut self, now: Time) {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
+        self.awake.extend(due);
+    }
+
     /// True if a session would judge a silence at `now`.
     pub fn judges_at(&self, now: Time) -> bool {
         let due = self.timers.iter().take_while(|(at, _)| *at <= now);

@@ -11,10 +11,12 @@ use crate::time::Time;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Poll {
     Idle,
-    /// Packets carry the P bit until a Final comes. `again`: what was polled for is old already.
+    /// Packets carry the P bit until a Final comes. `again`: what was polled for is old already. `stale`: Finals that
+    /// are still to come for Polls of before, and say nothing of this one.
     Active {
         since: Time,
         again: bool,
+        stale: u32,
     },
 }
 
@@ -34,6 +36,8 @@ pub(super) struct Timing {
     remote_min_tx: Duration,
     remote_multiplier: u8,
     poll: Poll,
+    /// Packets with the P bit that no Final has come for.
+    unanswered: u32,
     last_tx: Option<Time>,
     /// The interval when the last packet went out.
     last_interval: Option<Duration>,
@@ -56,6 +60,7 @@ impl Timing {
             remote_min_tx: Duration::ZERO,
             remote_multiplier: 0,
             poll: Poll::Idle,
+            unanswered: 0,
             last_tx: None,
             last_interval: None,
             last_rx: None,
@@ -137,9 +142,14 @@ impl Timing {
 
     pub fn start_poll(&mut self, now: Time) {
         self.poll = match self.poll {
-            Poll::Idle => Poll::Active { since: now, again: false },
-            Poll::Active { since, .. } => Poll::Active { since, again: true },
+            Poll::Idle => Poll::Active { since: now, again: false, stale: self.unanswered },
+            Poll::Active { since, stale, .. } => Poll::Active { since, again: true, stale },
         };
+    }
+
+    /// A packet with the P bit went out.
+    pub fn polled(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     pub fn is_polling(&self) -> bool {
@@ -147,11 +157,19 @@ impl Timing {
     }
 
     /// A Final came (section 6.5). Returns when the sequence that it ends began.
+    ///
+    /// Finals carry no number. Where a Poll of an earlier sequence has found no answer yet, the first Final may be for that;
+    /// after a detection time it was lost, and is awaited no longer.
     pub fn end_poll(&mut self, now: Time) -> Option<Time> {
-        let Poll::Active { since, again } = self.poll else { return None };
+        self.unanswered = self.unanswered.saturating_sub(1);
+        let Poll::Active { since, again, stale } = self.poll else { return None };
+        if stale > 0 && now.since(since) < self.detection_time() {
+            self.poll = Poll::Active { since, again, stale: stale - 1 };
+            return None;
+        }
         if again {
             // The older values stay in use: they are the more patient ones.
-            self.poll = Poll::Active { since: now, again: false };
+            self.poll = Poll::Active { since: now, again: false, stale: self.unanswered };
         } else {
             self.poll = Poll::Idle;
             self.tx_in_use = self.desired_min_tx;
@@ -189,6 +207,7 @@ impl Timing {
         self.last_rx = None;
         self.grace = None;
         self.poll = Poll::Idle;
+        self.unanswered = 0;
     }
 
     /// Silence counts from now on only, once until the next packet: true if that changed anything.

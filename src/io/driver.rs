@@ -36,7 +36,7 @@ use crate::bgp::{ConnId, PeerEffect, PeerEvent};
 use crate::config::model::Config;
 use crate::config::{ScriptVerdict, diff};
 use crate::metrics;
-use crate::status::{DrillStatus, EventStatus, ProbeStatus};
+use crate::status::{DrillStatus, EventStatus, ProbeStatus, Status, WallClock};
 use crate::time::Time;
 
 /// Events that wait for the core, of each kind; the edge behind a full queue waits.
@@ -338,12 +338,7 @@ impl Driver {
         let (id, now, wall) = (request.id, clock::now(), clock::wall());
         match request.ask {
             Ask::Status => {
-                let (picture, board) = (self.core.picture(now, &wall), self.bfd.board());
-                let status = move || {
-                    let mut status = picture.into_status();
-                    board.fill(&mut status);
-                    status
-                };
+                let status = self.status(now, &wall);
                 self.control.reply(id, Ok::<_, String>(status));
             }
             Ask::Explain(name) => {
@@ -381,16 +376,28 @@ impl Driver {
         }
     }
 
+    /// The status, to be put in words elsewhere.
+    fn status(&self, now: Time, wall: &WallClock) -> impl FnOnce() -> Status + Send + use<> {
+        let (picture, board) = (self.core.picture(now, wall), self.bfd.board());
+        move || {
+            let mut status = picture.into_status();
+            board.fill(&mut status);
+            status
+        }
+    }
+
     /// A page of the HTTP edge, of which only the copying is done here.
     fn show(&mut self, visit: Visit) {
         let (now, wall) = (clock::now(), clock::wall());
         match visit.page {
             Page::Metrics => {
-                let measures = Measures { lateness: self.lateness.clone(), ..self.core.measure(now, &wall) };
-                visit.answer(move || Answer {
-                    code: 200,
-                    content_type: metrics::CONTENT_TYPE,
-                    body: metrics::render(measures),
+                let mut measures =
+                    Measures { lateness: self.lateness.clone(), ..self.core.measure(now, &wall) };
+                let board = self.bfd.board();
+                visit.answer(move || {
+                    board.fill(&mut measures.status);
+                    let body = metrics::render(measures);
+                    Answer { code: 200, content_type: metrics::CONTENT_TYPE, body }
                 });
             }
             Page::Health => {
@@ -398,8 +405,8 @@ impl Driver {
                 visit.answer(move || Answer::health(&status));
             }
             Page::Status => {
-                let picture = self.core.picture(now, &wall);
-                visit.answer(move || Answer::json(&picture.into_status()));
+                let status = self.status(now, &wall);
+                visit.answer(move || Answer::json(&status()));
             }
         }
     }

@@ -111,6 +111,24 @@ fn a_neighbour_that_restarts_is_taken_after_a_while() {
     assert_eq!(take(50, 6000), Ok(()), "twice 3 x 1 s");
 }
 
+/// The same for a session that was lost meanwhile: one detection time is not two.
+#[test]
+fn a_replay_to_a_session_just_lost_is_refused() {
+    let ours = auth(AuthType::MeticulousSha1, 1, "secret");
+    let config = SessionConfig { auth: Some(ours.clone()), ..config(THEM, 300, 3) };
+    let mut session = Session::new(config, 1, Random::new(1), Time::ZERO);
+    let octets = |number: u32| signed(&ours, &mut Sequence::new(number));
+    let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
+    assert_eq!(session.receive(&Packet::parse(&octets(100)).unwrap(), at(0), at(0)), Ok(()));
+    session.handle_timeout(at(3000));
+    assert_eq!(session.remote_discriminator(), 0, "lost after 3 x 1 s");
+    assert_eq!(
+        session.receive(&Packet::parse(&octets(50)).unwrap(), at(5999), at(5999)),
+        Err(Discard::Sequence)
+    );
+    assert_eq!(session.receive(&Packet::parse(&octets(50)).unwrap(), at(6000), at(6000)), Ok(()));
+}
+
 #[test]
 fn with_and_without_do_not_agree() {
     let _ = US;

@@ -308,6 +308,49 @@ fn a_down_that_our_sleep_caused_is_marked_so() {
     assert_eq!(words.as_deref(), Some("slept again"), "{down:?}");
 }
 
+/// What we did wrong and nobody noticed excuses nobody for longer than it could have been noticed.
+#[test]
+fn an_absence_without_effect_excuses_no_silence_after_it() {
+    let mut world = World::new(3, [50, 50], [3, 3]);
+    world.run(Duration::from_secs(5));
+    let now = world.now;
+    world.ends[0].forgive(Duration::from_millis(50), "slept", now);
+    world.run(Duration::from_millis(1500));
+    assert!(world.both_up() && world.downs() == 0);
+    world.set_weather(Weather { lost: 1000, ..CLEAR });
+    world.run(Duration::from_millis(300));
+    let (_, down) = world.changes(0).last().unwrap();
+    assert!(down.state == State::Down && down.own_fault.is_none(), "{down:?}");
+}
+
+/// RFC 5880 section 6.5: Finals carry no number. One that answers an older Poll is no sign of life for a newer one.
+#[test]
+fn a_late_final_verifies_nothing_newer() {
+    let slow = Weather { delay: Duration::from_millis(350), ..CLEAR };
+    let mut world = World::new(9, [100, 100], [10, 10]);
+    world.set_weather(slow);
+    world.run(Duration::from_secs(10));
+    assert!(world.both_up());
+    world.news.clear();
+    let first = world.now;
+    world.ends[0].verify(ID, first);
+    while world.news.is_empty() {
+        world.run(Duration::from_millis(1));
+    }
+    assert_eq!(world.news[0].2, News::Verified { since: first });
+    // More Polls of that sequence are under way, and their Finals will come; what is sent from now on does not arrive.
+    world.weather[1] = Weather { lost: 1000, ..slow };
+    let second = world.now;
+    world.ends[0].verify(ID, second);
+    world.news.clear();
+    world.run(Duration::from_millis(800));
+    assert!(!world.news.iter().any(|(_, _, n)| matches!(n, News::Verified { .. })), "{:?}", world.news);
+    // One Poll is answered in the end, whatever was lost before it.
+    world.weather[1] = slow;
+    world.run(Duration::from_secs(2));
+    assert!(world.news.iter().any(|(_, _, n)| *n == News::Verified { since: second }), "{:?}", world.news);
+}
+
 /// A Poll asked for by hand is answered, and says since when the neighbour is known to hear us.
 #[test]
 fn a_poll_is_a_sign_of_life() {

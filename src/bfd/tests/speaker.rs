@@ -105,6 +105,25 @@ fn a_session_leaves_in_order_and_makes_room() {
     assert_eq!(speaker.receive(&from_them(&hello(0), ZERO), ZERO), Ok(SessionId(3)));
 }
 
+/// In the midst of a flood what is due leaves, and no silence is judged before all was heard.
+#[test]
+fn who_is_roused_speaks_and_judges_nothing() {
+    let mut speaker = Speaker::new(1);
+    speaker.start(SessionId(1), config(THEM, 300, 3), ZERO);
+    speaker.receive(&from_them(&hello(0), ZERO), ZERO).unwrap();
+    let mut out = Vec::new();
+    while speaker.poll_transmit(ZERO, &mut out).is_some() {}
+    let late = ZERO + std::time::Duration::from_secs(60);
+    assert!(speaker.judges_at(late));
+    out.clear();
+    speaker.rouse(late);
+    assert_eq!(speaker.poll_transmit(late, &mut out), Some(SessionId(1)));
+    assert_eq!(speaker.poll_transmit(late, &mut Vec::new()), None);
+    assert_eq!(speaker.session(SessionId(1)).unwrap().state(), State::Init);
+    speaker.handle_timeout(late);
+    assert_eq!(speaker.session(SessionId(1)).unwrap().state(), State::Down);
+}
+
 #[test]
 fn discriminators_are_unique_and_nonzero() {
     let mut speaker = Speaker::new(7);

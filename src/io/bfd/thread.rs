@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,19 +20,25 @@ use super::link::Link;
 use super::port::{Arrival, Kind, Port};
 use super::{Shared, lock, priority};
 use crate::announcer::Event;
-use crate::bfd::wire::MAX_LEN;
+use crate::bfd::wire::{MAX_LEN, State};
 use crate::bfd::{Datagram, News, SessionConfig, SessionId, Speaker};
 use crate::io::clock;
 use crate::time::Time;
 
 /// Before what could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same of a way out that was there: a link that comes back within a detection time is nobody's failure.
+const RETRY_SEND: Duration = Duration::from_millis(50);
+/// Times that the last word is said: nobody repeats it.
+const FAREWELLS: usize = 3;
 /// Before news that found no room are offered again.
 const OFFER: Duration = Duration::from_millis(5);
 /// How old the board may get.
 const BOARD: Duration = Duration::from_millis(500);
 /// Packets taken from one socket in a turn: more than it can hold, so that only a flood is cut short.
 const BUDGET: usize = 20_000;
+/// Packets taken from one socket before those of ours that are due may leave.
+const GULP: usize = 128;
 /// What no wake-up of ours should be late by.
 const LATE: Duration = Duration::from_millis(5);
 
@@ -65,7 +72,13 @@ pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(J
             rung: true,
             batch: 1,
         };
-        worker.run();
+        // Its verdicts would stay as they are for ever, and nobody would know: better a start anew, which adopts what is there.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+            tracing::error!(
+                "the BFD thread died of a fault of its own (please report it): announcerd ends, to be started again"
+            );
+            std::process::abort();
+        }
     };
     Ok((std::thread::Builder::new().name("bfd".to_owned()).spawn(run)?, bell))
 }
@@ -124,7 +137,7 @@ impl Worker {
             }
             self.speaker.handle_timeout(now);
             self.retry(now);
-            self.speak(now);
+            self.speak(now, if stops { FAREWELLS } else { 1 });
             if stops || !self.tell() {
                 return;
             }
@@ -169,17 +182,15 @@ impl Worker {
                 }
             }
         }
-        let speaker = &self.speaker;
-        self.links.retain(|id, _| speaker.session(*id).is_some());
         self.open(now);
         self.show(now, true);
     }
 
-    /// Opens what is not open, and tells what cannot be.
+    /// Opens what is not open, tells what cannot be, and closes what nobody needs any more.
     fn open(&mut self, now: Time) {
-        let paths = self.configs.values().map(|c| &c.path);
-        let mut kinds: Vec<Kind> =
-            paths.map(|p| Kind { v6: p.remote.is_ipv6(), multihop: p.hops.is_multi() }).collect();
+        let speaker = &self.speaker;
+        self.links.retain(|id, _| speaker.session(*id).is_some());
+        let mut kinds: Vec<Kind> = self.configs.values().map(kind_of).collect();
         kinds.sort_unstable();
         kinds.dedup();
         self.closed.clear();
@@ -196,23 +207,29 @@ impl Worker {
         }
         let leaving = self.links.keys().any(|id| !self.configs.contains_key(id));
         self.ports.retain(|p| leaving || kinds.contains(&p.kind()));
-        let mut missing = false;
+        let (mut missing, mut urgent) = (false, false);
         for (id, config) in self.configs.clone() {
-            let kind = Kind { v6: config.path.remote.is_ipv6(), multihop: config.path.hops.is_multi() };
-            let mut trouble = self.closed.get(&kind).cloned();
-            if !self.links.contains_key(&id) {
-                match Link::open(&config.path, first_port(id)) {
-                    Ok(link) => {
-                        self.speaker.set_interface(id, link.interface);
-                        self.links.insert(id, link);
-                    }
-                    Err(why) => trouble = Some(why),
-                }
+            let is_new = !self.links.contains_key(&id);
+            let linked = if is_new { self.link(id, &config) } else { Ok(()) };
+            let closed = self.closed.get(&kind_of(&config)).cloned();
+            missing |= closed.is_some() || linked.is_err();
+            urgent |= linked.is_err() && self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
+            match closed.or(linked.err()) {
+                Some(why) => self.note_trouble(id, Some(why), now),
+                // That a way is there is proved by the first packet on it; who speaks only when spoken to waits for none.
+                None if is_new && !config.passive => {}
+                None => self.note_trouble(id, None, now),
             }
-            missing |= trouble.is_some();
-            self.note_trouble(id, trouble, now);
         }
-        self.retry_at = missing.then(|| now + RETRY);
+        // Those that leave hold their sockets for a while.
+        self.retry_at = (missing || leaving).then(|| now + if urgent { RETRY_SEND } else { RETRY });
+    }
+
+    fn link(&mut self, id: SessionId, config: &SessionConfig) -> Result<(), String> {
+        let link = Link::open(&config.path, first_port(id))?;
+        self.speaker.set_interface(id, link.interface);
+        self.links.insert(id, link);
+        Ok(())
     }
 
     fn retry(&mut self, now: Time) {
@@ -234,23 +251,20 @@ impl Worker {
         }
     }
 
-    /// What is in the sockets, at most so many packets of each.
+    /// What is in the sockets, at most so many packets of each. Meanwhile what is due leaves.
     fn hear(&mut self, budget: usize) {
         let (mut dropped, mut empty, mut most) = (false, true, 0);
-        for port in &mut self.ports {
-            let mut buffer = [0_u8; MAX_LEN + 1];
+        for index in 0..self.ports.len() {
             let mut count = 0;
             while count < budget {
-                match port.receive(&mut buffer) {
-                    Ok(None) => break,
-                    Ok(Some(arrival)) => {
-                        count += 1;
-                        dropped |= arrival.dropped;
-                        let payload = buffer.get(..arrival.len).unwrap_or(&[]);
-                        take(&mut self.speaker, &arrival, payload, port.kind(), self.drained);
-                    }
-                    Err(_) => count += 1,
+                let gulp = self.gulp(index, GULP.min(budget - count), &mut dropped);
+                count += gulp.0;
+                if gulp.1 {
+                    break;
                 }
+                let now = clock::now();
+                self.speaker.rouse(now);
+                self.speak(now, 1);
             }
             empty &= count < budget;
             most = most.max(count);
@@ -267,29 +281,60 @@ impl Worker {
         }
     }
 
-    fn speak(&mut self, now: Time) {
+    /// Up to `limit` packets of one socket: how many there were, and whether that was all.
+    fn gulp(&mut self, index: usize, limit: usize, dropped: &mut bool) -> (usize, bool) {
+        let Some(port) = self.ports.get_mut(index) else { return (0, true) };
+        let mut buffer = [0_u8; MAX_LEN + 1];
+        for count in 0..limit {
+            match port.receive(&mut buffer) {
+                Ok(None) => return (count, true),
+                Ok(Some(arrival)) => {
+                    *dropped |= arrival.dropped;
+                    let payload = buffer.get(..arrival.len).unwrap_or(&[]);
+                    take(&mut self.speaker, &arrival, payload, port.kind(), self.drained);
+                }
+                Err(_) => {}
+            }
+        }
+        (limit, false)
+    }
+
+    /// What is due, each packet `times` times.
+    fn speak(&mut self, now: Time, times: usize) {
         let mut octets = Vec::with_capacity(MAX_LEN);
         while let Some(id) = self.speaker.poll_transmit(now, &mut octets) {
-            if let Some(link) = self.links.get(&id) {
-                let sent = link.send(&octets);
-                self.sent(id, sent, now);
+            for _ in 0..times {
+                self.send(id, &octets, now);
             }
             octets.clear();
         }
     }
 
-    fn sent(&mut self, id: SessionId, result: io::Result<()>, now: Time) {
-        match result {
-            Ok(()) => {}
-            // No room in the queue: lost like any packet.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => {}
-            Err(e) => {
-                // A new socket finds the new way, if there is one.
-                self.links.remove(&id);
-                if self.configs.contains_key(&id) {
-                    self.note_trouble(id, Some(format!("cannot send: {e}")), now);
-                    self.retry_at.get_or_insert(now + RETRY);
+    fn send(&mut self, id: SessionId, octets: &[u8], now: Time) {
+        let Some(link) = self.links.get(&id) else { return };
+        let mut sent = delivered(link.send(octets));
+        if sent.is_err() {
+            // A new socket finds the new way, if there is one, and this packet need not be missed.
+            self.links.remove(&id);
+            let Some(config) = self.configs.get(&id).cloned() else { return };
+            sent = match self.link(id, &config) {
+                Ok(()) => self.links.get(&id).map_or(Ok(()), |link| delivered(link.send(octets))),
+                Err(why) => Err(why),
+            };
+        }
+        match sent {
+            Ok(()) if self.troubles.is_empty() => {}
+            Ok(()) => {
+                let kind = self.configs.get(&id).map(kind_of);
+                if kind.is_some_and(|kind| !self.closed.contains_key(&kind)) {
+                    self.note_trouble(id, None, now);
                 }
+            }
+            Err(why) => {
+                self.links.remove(&id);
+                self.note_trouble(id, Some(format!("cannot send: {why}")), now);
+                let soon = now + RETRY_SEND;
+                self.retry_at = Some(self.retry_at.map_or(soon, |at| at.min(soon)));
             }
         }
     }
@@ -396,6 +441,18 @@ fn take(speaker: &mut Speaker, arrival: &Arrival, payload: &[u8], kind: Kind, dr
     };
     // Discards are counted where they happen.
     let _ = speaker.receive(&datagram, now);
+}
+
+fn kind_of(config: &SessionConfig) -> Kind {
+    Kind { v6: config.path.remote.is_ipv6(), multihop: config.path.hops.is_multi() }
+}
+
+/// What the kernel said of a packet; that the queue had no room loses it like any other.
+fn delivered(result: io::Result<()>) -> Result<(), String> {
+    match result {
+        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => Err(e.to_string()),
+        _ => Ok(()),
+    }
 }
 
 /// Sessions begin their search for a free port at different places.
