@@ -43,6 +43,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod args;
 pub mod backtest;
 pub mod bfd;
 pub mod bgp;
