@@ -201,7 +201,8 @@ fn every_key_is_in_the_manual_and_every_key_of_the_manual_exists() {
     let manual = manual();
     let asked = asked(&manual.example);
     let documented = documented(&manual, &asked);
-    let missing: Vec<_> = asked.difference(&documented).filter(|key| !manual.sections.contains(*key)).collect();
+    let missing: Vec<_> =
+        asked.difference(&documented).filter(|key| !manual.sections.contains(*key)).collect();
     assert!(missing.is_empty(), "not in the manual: {missing:#?}");
     let invented: Vec<_> = documented.difference(&asked).collect();
     assert!(invented.is_empty(), "nobody reads: {invented:#?}");
@@ -339,7 +340,8 @@ fn the_fields_of_the_status_are_explained() {
     assert!(missing.is_empty(), "not explained: {missing:?}");
     let source = include_str!("../src/status.rs");
     for name in explained {
-        let known = source.contains(&format!("pub {name}: ")) || source.contains(&format!("rename = \"{name}\""));
+        let known =
+            source.contains(&format!("pub {name}: ")) || source.contains(&format!("rename = \"{name}\""));
         assert!(known, "there is no field {name}");
     }
 }
@@ -357,6 +359,15 @@ fn names(value: &serde_json::Value, found: &mut BTreeSet<String>) {
 
 // --- Completions ---
 
+/// Without the commands that are not for people.
+fn visible(program: &'static str, command: &clap::Command) -> clap::Command {
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    clap::Command::new(program)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments().cloned())
+        .subcommands(shown)
+}
+
 /// `ANNOUNCERD_BLESS=1 cargo test --test manual completions` writes them anew.
 #[test]
 fn the_completions_are_those_of_the_command_lines() {
@@ -365,6 +376,7 @@ fn the_completions_are_those_of_the_command_lines() {
     for (program, command) in
         [("announcerd", args::Args::command()), ("announcerctl", ctl::args::Args::command())]
     {
+        let command = visible(program, &command);
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut made = Vec::new();
             clap_complete::generate(shell, &mut command.clone(), program, &mut made);
@@ -373,7 +385,91 @@ fn the_completions_are_those_of_the_command_lines() {
                 std::fs::write(&file, &made).unwrap();
             }
             let kept = std::fs::read(&file).unwrap_or_default();
-            assert!(kept == made, "{} is not what the command line gives; ANNOUNCERD_BLESS=1", file.display());
+            assert!(
+                kept == made,
+                "{} is not what the command line gives; ANNOUNCERD_BLESS=1",
+                file.display()
+            );
         }
     }
+}
+
+// --- The guide ---
+
+/// The guide's pages, by name.
+fn guides() -> Vec<(String, String)> {
+    let files = std::fs::read_dir(packaging("guide")).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .map(|f| (f.file_name().unwrap().to_string_lossy().into(), std::fs::read_to_string(&f).unwrap()))
+        .collect()
+}
+
+/// Commands of ours, each in its words: what stands on a line of a block, up to a pipe, and what is quoted in the text.
+fn commands_in(text: &str) -> Vec<Vec<String>> {
+    let quoted = Regex::new("`(announcer(?:d|ctl) [^`]*)`").unwrap();
+    let mut all: Vec<&str> = quoted.captures_iter(text).map(|c| c.get(1).unwrap().as_str()).collect();
+    let mut inside = false;
+    for line in text.lines() {
+        inside ^= line.starts_with("```");
+        let command = line.trim();
+        let ours = command.starts_with("announcerctl ") || command.starts_with("announcerd ");
+        if ours && (inside || line.starts_with("      ")) {
+            all.push(command);
+        }
+    }
+    let plain = all.iter().map(|l| l.split(['|', '#', '>']).next().unwrap_or_default());
+    plain.map(|l| l.split_whitespace().map(|w| w.replace('…', "mainland")).collect()).collect()
+}
+
+#[test]
+fn the_commands_of_the_guide_are_understood() {
+    use clap::Parser;
+    let mut seen = 0;
+    for (name, text) in guides() {
+        assert!(text.lines().count() <= 120, "{name} is more than a page");
+        for words in commands_in(&text) {
+            let error = match words[0].as_str() {
+                "announcerd" => args::Args::try_parse_from(&words).err(),
+                _ => ctl::args::Args::try_parse_from(&words).err(),
+            };
+            assert!(error.is_none(), "{name}: {}: {}", words.join(" "), error.unwrap());
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "only {seen} commands were found");
+}
+
+#[test]
+fn the_links_of_the_guide_lead_somewhere_and_its_examples_are_toml() {
+    let link = Regex::new(r"\]\(([^)#]+)\)").unwrap();
+    let pages = guides();
+    for (name, text) in &pages {
+        for target in link.captures_iter(text).map(|c| c[1].to_owned()).filter(|t| !t.contains("://")) {
+            assert!(packaging("guide").join(&target).exists(), "{name}: {target}");
+        }
+        for example in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            assert!(example.parse::<Table>().is_ok(), "{name}: {example}");
+        }
+    }
+    let readme = include_str!("../README.md");
+    assert!(pages.iter().all(|(name, _)| readme.contains(name.as_str())), "README names every page");
+}
+
+/// The completions are sound to the shells that they are for.
+#[test]
+fn the_shells_read_the_completions() {
+    for (shell, package) in [("bash", "bash"), ("zsh", "zsh"), ("fish", "fish")] {
+        for program in ["announcerd", "announcerctl"] {
+            let file = match shell {
+                "zsh" => format!("_{program}"),
+                other => format!("{program}.{other}"),
+            };
+            let out = Command::new(shell).arg("-n").arg(packaging("completions").join(file)).output();
+            let out = out.unwrap_or_else(|e| panic!("{shell}: {e} (package {package})"));
+            assert!(out.status.success(), "{shell}: {}", String::from_utf8_lossy(&out.stderr));
+        }
+    }
+    let asks = "source announcerctl.bash; COMP_WORDS=(announcerctl dri) COMP_CWORD=1; _announcerctl announcerctl dri announcerctl; echo ${COMPREPLY[@]}";
+    let out = Command::new("bash").args(["-c", asks]).current_dir(packaging("completions")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "drill\n", "{}", String::from_utf8_lossy(&out.stderr));
 }

@@ -16,17 +16,11 @@ _announcerd() {
             ",$1")
                 cmd="announcerd"
                 ;;
-            announcerd,afterwards)
-                cmd="announcerd__subcmd__afterwards"
-                ;;
             announcerd,demo)
                 cmd="announcerd__subcmd__demo"
                 ;;
             announcerd,help)
                 cmd="announcerd__subcmd__help"
-                ;;
-            announcerd__subcmd__help,afterwards)
-                cmd="announcerd__subcmd__help__subcmd__afterwards"
                 ;;
             announcerd__subcmd__help,demo)
                 cmd="announcerd__subcmd__help__subcmd__demo"
@@ -41,7 +35,7 @@ _announcerd() {
 
     case "${cmd}" in
         announcerd)
-            opts="-c -v -h -V --config --check --verbose --help --version demo afterwards help"
+            opts="-c -v -h -V --config --check --verbose --help --version demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -52,32 +46,6 @@ _announcerd() {
                     return 0
                     ;;
                 -c)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        announcerd__subcmd__afterwards)
-            opts="-h --wait-ms --protocol --state-dir --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --wait-ms)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --protocol)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -111,22 +79,8 @@ _announcerd() {
             return 0
             ;;
         announcerd__subcmd__help)
-            opts="demo afterwards help"
+            opts="demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        announcerd__subcmd__help__subcmd__afterwards)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -30,16 +30,10 @@ complete -c announcerd -n "__fish_announcerd_needs_command" -s v -l verbose -d '
 complete -c announcerd -n "__fish_announcerd_needs_command" -s h -l help -d 'Print help'
 complete -c announcerd -n "__fish_announcerd_needs_command" -s V -l version -d 'Print version'
 complete -c announcerd -n "__fish_announcerd_needs_command" -f -a "demo" -d 'Build a small lab in network namespaces, kill its primary, and watch'
-complete -c announcerd -n "__fish_announcerd_needs_command" -f -a "afterwards" -d 'Sweep what a stopped daemon left in the kernel, unless another has taken it over'
 complete -c announcerd -n "__fish_announcerd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c announcerd -n "__fish_announcerd_using_subcommand demo" -l exporter -d 'What tells the ISP of the standby\'s route' -r -f -a "builtin\t'announcerd itself, by BGP'
 bird\t'BIRD 2 beside it'"
 complete -c announcerd -n "__fish_announcerd_using_subcommand demo" -l isp -d 'What the ISP\'s router runs' -r -f -a "bird\t'BIRD 2'"
 complete -c announcerd -n "__fish_announcerd_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c announcerd -n "__fish_announcerd_using_subcommand afterwards" -l wait-ms -d 'Milliseconds to wait' -r
-complete -c announcerd -n "__fish_announcerd_using_subcommand afterwards" -l protocol -d 'Our mark in the kernel' -r
-complete -c announcerd -n "__fish_announcerd_using_subcommand afterwards" -l state-dir -d 'The state folder, whose lock a running daemon holds' -r -F
-complete -c announcerd -n "__fish_announcerd_using_subcommand afterwards" -s h -l help -d 'Print help'
-complete -c announcerd -n "__fish_announcerd_using_subcommand help; and not __fish_seen_subcommand_from demo afterwards help" -f -a "demo" -d 'Build a small lab in network namespaces, kill its primary, and watch'
-complete -c announcerd -n "__fish_announcerd_using_subcommand help; and not __fish_seen_subcommand_from demo afterwards help" -f -a "afterwards" -d 'Sweep what a stopped daemon left in the kernel, unless another has taken it over'
-complete -c announcerd -n "__fish_announcerd_using_subcommand help; and not __fish_seen_subcommand_from demo afterwards help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c announcerd -n "__fish_announcerd_using_subcommand help; and not __fish_seen_subcommand_from demo help" -f -a "demo" -d 'Build a small lab in network namespaces, kill its primary, and watch'
+complete -c announcerd -n "__fish_announcerd_using_subcommand help; and not __fish_seen_subcommand_from demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
