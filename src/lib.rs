@@ -30,7 +30,8 @@
 //!   ([`io::bfd`]), and the core hears of changes only.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
 //! - [`status`]: the read-only picture for `status -j`; [`announcer::measure`] counts, [`metrics`] puts that in words for
-//!   Prometheus, [`io::web`] serves it. [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`.
+//!   Prometheus, [`io::web`] serves it. [`ctl`]: `announcerctl`; [`demo`]: `announcerd demo`;
+//!   [`args`]: the daemon's command line. `packaging/man` is compared with both command lines and with [`config`]'s readers.
 //! - [`announcer::drill`]: the failover exercise. [`backtest`]: recorded probe results through the very same core.
 //! - [`net`] and [`time`]: the types where a mix-up would hurt.
 //!
@@ -43,6 +44,7 @@
 //! step was done.
 
 pub mod announcer;
+pub mod args;
 pub mod backtest;
 pub mod bfd;
 pub mod bgp;

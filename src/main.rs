@@ -1,42 +1,16 @@
 //! The daemon's entrance: arguments, log, exit codes. What it does is in the library; `lib.rs` is the tour.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
+use announcerd::args::{Args, Command};
 use announcerd::demo;
 use announcerd::io::systemd::Systemd;
 use announcerd::io::{afterwards, driver, log, reload, sysctl};
 
 /// EX_CONFIG of sysexits(3).
 const CONFIG_ERROR: u8 = 78;
-
-/// A health-gated route announcer for standby servers.
-#[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
-struct Args {
-    /// The configuration
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
-    config: PathBuf,
-    /// Check the configuration, print every error in it, and exit
-    #[arg(long)]
-    check: bool,
-    /// More in the log; twice: still more
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Build a small lab in network namespaces, kill its primary, and watch
-    Demo(demo::DemoArgs),
-    /// Sweep what a stopped daemon left in the kernel, unless another has taken it over
-    #[command(hide = true)]
-    Afterwards(afterwards::AfterwardsArgs),
-}
 
 fn main() -> ExitCode {
     // Before any thread: the environment is changed here, and the demonstration makes namespaces.

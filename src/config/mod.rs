@@ -35,6 +35,7 @@ mod tunnel;
 mod values;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -94,6 +95,16 @@ pub fn parse(file_name: &str, source: &str, env: &Env<'_>) -> Result<(Config, Ve
         Some(config) if !has_errors => Ok((config, items)),
         _ => Err(Diagnostics { items }),
     }
+}
+
+/// The paths of all keys that the readers ask for while they read `source`, whether they are there or not. The readers
+/// say so themselves, so that a manual can be compared with them; they ask in the tables that `source` has.
+#[doc(hidden)]
+pub fn keys_asked_for(source: &str, env: &Env<'_>) -> BTreeSet<String> {
+    let (document, _) = DeTable::parse_recoverable(source);
+    let report = Report::curious(source);
+    read(&report, document.get_ref(), env);
+    report.into_asked()
 }
 
 fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Option<Config> {

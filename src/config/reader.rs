@@ -61,6 +61,7 @@ impl<'a, 's> Table<'a, 's> {
         read: impl for<'i> FnOnce(Item<'i, 's>) -> Option<T>,
     ) -> Option<T> {
         self.known.push(key);
+        self.report.asks(|| join(&self.path, key));
         let value = self.entries.get(key)?;
         let item = Item { report: self.report, parent: &self.path, key, index: None, value };
         let read = if item.is_placeholder() { None } else { read(item) };

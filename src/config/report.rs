@@ -1,6 +1,7 @@
 //! Collects what is wrong while a file is read.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub(super) struct Report<'s> {
     /// Spans of syntax errors: what is missing around them is their consequence.
     broken: Vec<Span>,
     suggestions: Cell<u32>,
+    /// Paths of all keys that the readers asked for, there or not; only where somebody wants to know.
+    asked: Option<RefCell<BTreeSet<String>>>,
 }
 
 struct Entry {
@@ -40,7 +43,25 @@ impl<'s> Report<'s> {
             errors: Cell::new(0),
             broken: Vec::new(),
             suggestions: Cell::new(SUGGESTIONS),
+            asked: None,
         }
+    }
+
+    /// One that also notes what the readers ask for.
+    pub fn curious(source: &'s str) -> Self {
+        Report { asked: Some(RefCell::default()), ..Report::new(source) }
+    }
+
+    /// A reader asks for this key.
+    pub fn asks(&self, path: impl FnOnce() -> String) {
+        if let Some(asked) = &self.asked {
+            asked.borrow_mut().insert(path());
+        }
+    }
+
+    /// What was asked for.
+    pub fn into_asked(self) -> BTreeSet<String> {
+        self.asked.map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// Takes over what the TOML parser found.

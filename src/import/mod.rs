@@ -81,10 +81,17 @@ fn global(node: &Node, document: &mut Document) {
                 let why = "mail is sent by whatever watches the log or the metrics";
                 document.note(&entry.place, &format!("{}: {why}", entry.words.join(" ")));
             }
+            (keyword, _) if keyword.contains("notify_fifo") => {
+                document.note(&entry.place, &format!("{}: {FIFO}", entry.words.join(" ")));
+            }
             _ => document.note(&entry.place, &format!("{}: has no equivalent", entry.words.join(" "))),
         }
     }
 }
+
+/// Who listens to transitions.
+const FIFO: &str =
+    "has no equivalent; `announcerctl events -f -j` prints each transition, and `notify_url` posts it";
 
 fn why_not(keyword: &str) -> &'static str {
     match keyword {
