@@ -67,7 +67,11 @@ impl Run {
             Effect::Probe { id, check, .. } => self.probes.push((id, check.name.starts_with("primary"))),
             Effect::Dump(id) => {
                 let lo = LinkState { name: "lo".into(), admin_up: true, carrier: true };
-                let result = Ok(Dump { links: vec![lo], objects: self.kernel.values().cloned().collect() });
+                let result = Ok(Dump {
+                    links: vec![lo],
+                    nets: Vec::new(),
+                    objects: self.kernel.values().cloned().collect(),
+                });
                 self.timed(|core, now| core.handle_event(Event::Dump { id, result }, now));
             }
             Effect::Kernel(ops) => {

@@ -8,6 +8,7 @@ use crate::bfd::{News, SessionId};
 use crate::bgp::event::PeerEvent;
 use crate::config::model::{Config, Name};
 use crate::fib::object::{LinkState, Object, OpError, OpId};
+use crate::net::Prefix;
 
 /// Ties an answer to its probe; never used twice, so that a late answer is recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,6 +94,8 @@ pub enum Event {
 pub struct Dump {
     /// Every network interface.
     pub links: Vec<LinkState>,
+    /// The networks that interfaces have addresses in, anybody's: where a gateway is.
+    pub nets: Vec<(Prefix, String)>,
     /// Every route and address with our mark.
     pub objects: Vec<Object>,
 }

@@ -16,6 +16,23 @@ impl Announcer {
     pub(super) fn index_hops(&mut self) {
         let has = |m: &Member| routes(&m.instance.config).next().is_some();
         self.hopped = self.members.iter().filter(|(_, m)| has(m)).map(|(id, _)| *id).collect();
+        self.locate_gateways();
+    }
+
+    /// Finds the link of each gateway that the file names no device for. One that is in no link's network any more keeps the
+    /// link that it was on: IPv6 addresses go with the link that is set down.
+    pub(super) fn locate_gateways(&mut self) {
+        let members = self.hopped.iter().filter_map(|id| self.members.get(id));
+        let hops =
+            members.flat_map(|m| routes(&m.instance.config)).flat_map(|(_, _, nexthops)| &nexthops.hops);
+        let before = std::mem::take(&mut self.gateways);
+        for via in hops.filter(|hop| hop.dev.is_none()).filter_map(|hop| hop.via) {
+            let around = self.nets.iter().filter(|(net, _)| net.contains(via));
+            let nearest = around.max_by_key(|(net, _)| net.len()).map(|(_, dev)| dev);
+            if let Some(dev) = nearest.or_else(|| before.get(&via)) {
+                self.gateways.insert(via, dev.clone());
+            }
+        }
     }
 
     /// Moves traffic if what is known of the next hops asks for it. Until it is known what the kernel has, nothing is
@@ -70,7 +87,8 @@ impl Announcer {
 
     fn health(&self, hop: &NextHop, now: Time) -> Health {
         let link_ok = |dev: &String| self.links.get(dev).is_some_and(|l| l.admin_up && l.carrier);
-        if hop.dev.as_ref().is_some_and(|dev| !link_ok(dev)) {
+        let found = || self.gateways.get(&hop.via?);
+        if hop.dev.as_ref().or_else(found).is_some_and(|dev| !link_ok(dev)) {
             return Health::Down;
         }
         let Some(name) = &hop.check else { return Health::Up };

@@ -114,6 +114,8 @@ impl Announcer {
         self.links.retain(|name, _| told.contains(name));
         let others = dump.links.into_iter().filter(|l| !told.contains(&l.name));
         self.links.extend(others.map(|l| (l.name.clone(), l)));
+        self.nets = dump.nets;
+        self.locate_gateways();
         self.fib.dumped(dump.objects);
         self.refresh_told_checks(now);
         if first {

@@ -35,6 +35,7 @@ pub mod timers;
 pub mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,10 @@ pub struct Announcer {
     members: BTreeMap<InstanceId, Member>,
     users: HashMap<CheckId, Vec<InstanceId>>,
     links: BTreeMap<String, LinkState>,
+    /// The networks of the links, as the last dump had them.
+    nets: Vec<(Prefix, String)>,
+    /// The links on which gateways without a `dev` were last found.
+    gateways: BTreeMap<IpAddr, String>,
     fib: Fib,
     dump: kernel::DumpState,
     bfd: bfd::Sessions,
@@ -135,6 +140,8 @@ impl Announcer {
             members: BTreeMap::new(),
             users: HashMap::new(),
             links: BTreeMap::new(),
+            nets: Vec::new(),
+            gateways: BTreeMap::new(),
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
             bfd: bfd::Sessions::default(),
@@ -303,6 +310,8 @@ const OWN_PREFIXES: usize = 1000;
 /// What this machine answers for, or draws to itself, once it is MASTER: whoever answers from inside may be ourselves.
 fn own_prefixes(config: &Config) -> Arc<[Prefix]> {
     let addresses = config.instances.iter().flat_map(|i| &i.addresses).map(|a| Prefix::host(a.address));
+    let inner = config.instances.iter().flat_map(|i| &i.tunnels).flat_map(|t| &t.addresses);
+    let addresses = addresses.chain(inner.map(|(address, _)| Prefix::host(*address)));
     let routes = config.instances.iter().flat_map(|i| &i.routes).filter(|r| r.draws_to_us()).map(|r| r.to);
     let announced = config.instances.iter().flat_map(|i| &i.announces).flat_map(|a| a.prefixes.iter());
     addresses.chain(routes).chain(announced).filter(|p| !p.is_default()).take(OWN_PREFIXES).collect()

@@ -112,8 +112,13 @@ impl<'i> Own<'i> {
         let routes = routes.map(|read| (read.route.to, read.to.clone()));
         let addresses = instances.iter().flat_map(|i| &i.addresses);
         let addresses = addresses.map(|read| (Prefix::host(read.address.address), read.span.clone()));
+        // The inner end of a tunnel is this machine, whatever its state.
+        let inner = instances.iter().flat_map(|i| &i.tunnels).flat_map(|read| {
+            let hosts = read.tunnel.addresses.iter().map(|(address, _)| Prefix::host(*address));
+            hosts.map(|host| (host, read.addresses.clone()))
+        });
         Own {
-            kernel: PrefixMap::new(routes.chain(addresses)),
+            kernel: PrefixMap::new(routes.chain(addresses).chain(inner)),
             announces: instances.iter().flat_map(|i| &i.announces).collect(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use announcerd::announcer::event::{Dump, Outcome, ScriptEnd};
 use announcerd::fib::object::{Action, LinkState, Object, Op, OpError, OpId};
+use announcerd::net::Prefix;
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -49,6 +50,8 @@ pub struct Kernel {
     /// Somebody else's.
     pub foreign: BTreeMap<String, Object>,
     pub links: Vec<LinkState>,
+    /// The networks of the links.
+    pub nets: Vec<(Prefix, String)>,
     /// Adding an object with these words in it fails so.
     pub refuses: Vec<(&'static str, OpError)>,
     /// An object with the second word in it needs one with the first.
@@ -97,7 +100,11 @@ impl Kernel {
     }
 
     pub fn dump(&self) -> Dump {
-        Dump { links: self.links.clone(), objects: self.objects.values().cloned().collect() }
+        Dump {
+            links: self.links.clone(),
+            nets: self.nets.clone(),
+            objects: self.objects.values().cloned().collect(),
+        }
     }
 
     pub fn has(&self, part: &str) -> bool {

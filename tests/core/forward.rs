@@ -137,7 +137,29 @@ fn a_dead_link_needs_no_probe() {
     assert_eq!(rig.told(), [format!("replace route 0.0.0.0/0 {SECOND_HOP}")], "in the same turn");
 }
 
-/// No `dev`: that our own link has died shows as probes that see nothing, which never is `down`.
+/// No `dev`: the gateway is on the link whose network it is in, also when the network has gone with the link.
+#[test]
+fn a_dead_link_needs_no_probe_where_the_file_names_none() {
+    let text = GATEWAYS.replace(", dev = \"eth0\"", "").replace(", dev = \"eth1\"", "");
+    let mut rig = Rig::new(&text);
+    let net = |text: &str, dev: &str| (text.parse().unwrap(), dev.to_owned());
+    rig.kernel.nets =
+        vec![net("192.0.2.0/24", "eth9"), net("192.0.2.0/25", "eth0"), net("192.0.2.128/25", "eth1")];
+    for dev in ["eth1", "eth9"] {
+        rig.set_link(dev, true);
+    }
+    rig.run(5 * SECOND);
+    rig.forget();
+    rig.tell(Event::LinkIs(link("eth9", false)));
+    assert_eq!(rig.told(), [""; 0], "the nearest network counts");
+    rig.kernel.nets.retain(|(_, dev)| dev == "eth1");
+    rig.set_link("eth0", false);
+    assert_eq!(rig.told(), ["replace route 0.0.0.0/0 via 192.0.2.129"], "in the same turn");
+    rig.run(5 * SECOND);
+    assert!(rig.kernel.has("via 192.0.2.129"), "{:?}", rig.kernel.all());
+}
+
+/// Neither `dev` nor a network: that our own link has died shows as probes that see nothing, which never is `down`.
 #[test]
 fn a_gateway_that_cannot_be_seen_is_replaced_after_its_fall_time() {
     let text = GATEWAYS.replace(", dev = \"eth0\"", "").replace(", dev = \"eth1\"", "");

@@ -53,6 +53,22 @@ fn gateways_without_bfd_are_pinged() {
     follows_the_healthy_gateway(&with_pings(EXAMPLE));
 }
 
+/// The file names neither devices nor a quick check: the link on which a gateway is counts all the same, at once.
+#[test]
+fn a_dead_link_counts_where_the_file_names_none() {
+    let text = with_pings(EXAMPLE).replace(", dev = \"ens3\"", "").replace(", dev = \"ens4\"", "");
+    // The first probe at once, and then none for longer than this test waits.
+    let text = text.replace("interval = \"300ms\"", "interval = \"10m\"");
+    assert!(!text.contains(", dev") && text.contains("10m"), "{text}");
+    let lab = Lab::start(&text);
+    lab.wait_checks(["up", "up"]);
+    lab.wait("-4", &[FIRST], &[SECOND]);
+    lab.fail(0, DeadLink);
+    lab.wait("-4", &[SECOND], &[FIRST]);
+    lab.heal(0, DeadLink);
+    lab.wait("-4", &[FIRST], &[SECOND]);
+}
+
 /// Killed while the second gateway serves: it goes on serving, though at the start nothing is known of the first.
 #[test]
 fn after_a_crash_the_gateway_in_use_stays_in_use() {

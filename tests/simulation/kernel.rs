@@ -99,7 +99,7 @@ impl Kernel {
 
     pub fn dump(&self) -> Dump {
         let ours = self.objects.values().filter(|(owner, _)| *owner == Owner::Ours);
-        Dump { links: vec![lo()], objects: ours.map(|(_, o)| o.clone()).collect() }
+        Dump { links: vec![lo()], nets: Vec::new(), objects: ours.map(|(_, o)| o.clone()).collect() }
     }
 
     pub fn ours(&self) -> Vec<Key> {

@@ -11,8 +11,8 @@ use super::standing::{Standing, exists};
 use super::{decode, encode, rules, tunnels};
 use crate::announcer::Event;
 use crate::announcer::event::{Dump, DumpId};
-use crate::fib::object::{Object, Op};
-use crate::net::Family;
+use crate::fib::object::{AddressObject, Object, Op};
+use crate::net::{Family, Prefix};
 
 /// What there is to read.
 pub(super) enum Job {
@@ -76,16 +76,18 @@ fn snapshot(channel: &mut Channel, protocol: u8) -> io::Result<Dump> {
     let ours = RefCell::new(Vec::new());
     let begin = || ours.borrow_mut().clear();
     let links = all_links_and(channel, begin, |p| ours.borrow_mut().extend(tunnels::ours(p, protocol)))?;
-    let mut objects = Vec::new();
+    let (mut objects, mut nets) = (Vec::new(), Vec::new());
     for link in ours.into_inner() {
         objects.extend(tunnels::object(channel, &link, &links, protocol).map(Object::Tunnel));
     }
     for family in [Family::V4, Family::V6] {
         // Addresses before routes: the order in which they were made.
-        collect(channel, &encode::get_addresses(family, None), &mut objects, |payload| {
-            let seen = decode::address(payload, &links)?;
-            (seen.protocol == protocol).then_some(Object::Address(seen.address))
-        })?;
+        let mut seen = Vec::new();
+        collect(channel, &encode::get_addresses(family, None), &mut seen, |p| decode::address(p, &links))?;
+        let net = |a: &AddressObject| Some((Prefix::containing(a.address, a.len)?, a.dev.clone()));
+        nets.extend(seen.iter().filter_map(|s| net(&s.address)));
+        let ours = seen.into_iter().filter(|s| s.protocol == protocol);
+        objects.extend(ours.map(|s| Object::Address(s.address)));
     }
     for family in [Family::V4, Family::V6] {
         collect(channel, &encode::get_routes(family, protocol, 0), &mut objects, |payload| {
@@ -103,14 +105,14 @@ fn snapshot(channel: &mut Channel, protocol: u8) -> io::Result<Dump> {
             Some(Object::Rule(seen.rule))
         })?;
     }
-    Ok(Dump { links: links.states(), objects })
+    Ok(Dump { links: links.states(), nets, objects })
 }
 
-fn collect(
+fn collect<T>(
     channel: &mut Channel,
     request: &netlink_packet_route::RouteNetlinkMessage,
-    objects: &mut Vec<Object>,
-    decode: impl Fn(&[u8]) -> Option<Object>,
+    objects: &mut Vec<T>,
+    decode: impl Fn(&[u8]) -> Option<T>,
 ) -> io::Result<()> {
     let before = objects.len();
     let objects = RefCell::new(objects);
