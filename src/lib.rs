@@ -26,6 +26,7 @@
 //! - [`fib`]: kernel objects (tunnels, addresses, routes, rules) wanted and observed, and the operations between the
 //!   two; [`fib::hops`] chooses among a route's next hops.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
+//! - [`dns`]: one question and what an answer says to it, for dns checks.
 //! - [`bfd`]: sessions that know in milliseconds whether a neighbour is there. Pure too; they run in a thread of their own
 //!   ([`io::bfd`]), and the core hears of changes only.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
@@ -49,6 +50,7 @@ pub mod bgp;
 pub mod config;
 pub mod ctl;
 pub mod demo;
+pub mod dns;
 pub mod fib;
 pub mod health;
 pub mod import;

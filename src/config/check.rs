@@ -34,14 +34,19 @@ pub(super) struct ReadCheck {
 /// Keys that belong to some types only, with those types, for the words about a key at the wrong one.
 const KEYS_OF_TYPES: &[(&str, &str)] = &[
     ("host", "ping, tcp and bfd"),
-    ("port", "tcp"),
+    ("port", "tcp and dns"),
     ("count", "ping"),
     ("max_loss", "ping"),
     ("max_rtt", "ping"),
     ("size", "ping"),
-    ("source", "ping, http and tcp"),
-    ("device", "ping, http, tcp, link and bfd"),
-    ("fwmark", "ping and tcp"),
+    ("source", "ping, http, tcp and dns"),
+    ("device", "ping, http, tcp, dns, link and bfd"),
+    ("fwmark", "ping, tcp and dns"),
+    ("server", "dns"),
+    ("query", "dns"),
+    ("record", "dns"),
+    ("expect", "dns"),
+    ("transport", "dns"),
     ("url", "http"),
     ("method", "http"),
     ("headers", "http"),
@@ -126,9 +131,8 @@ fn kind(item: &Item<'_, '_>) -> Option<Kind> {
         item.fail::<()>(later::message(text));
         return Some(Kind::Later);
     }
-    let choices =
-        ["ping", "http", "tcp", "exec", "bfd", "link", "bgp", "file"].map(|name| (name, Kind::Now(name)));
-    item.one_of(&choices)
+    let kinds = ["ping", "http", "tcp", "dns", "exec", "bfd", "link", "bgp", "file"];
+    item.one_of(&kinds.map(|name| (name, Kind::Now(name))))
 }
 
 /// When a check probes, and how many results make a verdict.

@@ -6,7 +6,7 @@
 const KEYS: &[(&str, &[&str])] = &[("instance", &["vrrp", "notify_url"])];
 
 /// Values of a check's `type` that are not supported yet.
-const CHECK_TYPES: &[&str] = &["dns"];
+const CHECK_TYPES: &[&str] = &[];
 
 /// True if `key` of a table of this kind comes with a later version.
 pub(super) fn key(kind: &str, key: &str) -> bool {

@@ -18,6 +18,7 @@ pub use forward::{HopMode, NextHop, NextHops, Rule, Tunnel, TunnelMode, WhenNone
 use crate::bgp::Attributes;
 use crate::bgp::config::PeerConfig;
 use crate::bgp::prefix_set::PrefixSet;
+use crate::dns::{Expect, Question};
 use crate::net::{Prefix, RouterId};
 
 /// The name of a `[[check]]` or an `[[instance]]`: unique among its kind.
@@ -139,6 +140,8 @@ pub enum Probe {
     Http(Http),
     /// `type = "tcp"`.
     Tcp(Tcp),
+    /// `type = "dns"`.
+    Dns(Dns),
     /// `type = "exec"`.
     Exec(Exec),
     /// `type = "link"`.
@@ -158,6 +161,7 @@ impl Probe {
             Probe::Ping(_) => "ping",
             Probe::Http(_) => "http",
             Probe::Tcp(_) => "tcp",
+            Probe::Dns(_) => "dns",
             Probe::Exec(_) => "exec",
             Probe::Link(_) => "link",
             Probe::File(_) => "file",
@@ -249,6 +253,23 @@ pub struct Tcp {
     pub host: Host,
     /// `port`.
     pub port: u16,
+    /// Source address, device, mark.
+    pub origin: Origin,
+}
+
+/// A question to a DNS server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// `server`.
+    pub server: Host,
+    /// `port`.
+    pub port: u16,
+    /// `query` and `record`.
+    pub question: Question,
+    /// `expect`.
+    pub expect: Expect,
+    /// `transport = "tcp"`; else UDP first, and TCP only for an answer that was truncated.
+    pub tcp: bool,
     /// Source address, device, mark.
     pub origin: Origin,
 }
