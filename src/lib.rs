@@ -23,6 +23,7 @@
 //! - [`announcer`]: the composition. [`announcer::gate`] turns verdicts into "the primary is down" and "`require` is
 //!   met"; [`announcer::instance`] is the state machine of keepalived's words; [`announcer::witness`] keeps our own
 //!   isolation from being taken for the primary's death; [`announcer::scripts`] runs notify scripts in order.
+//! - [`hook`]: which notice of a transition is posted to `notify_url` when; [`io::hook`] posts it.
 //! - [`fib`]: kernel objects (tunnels, addresses, routes, rules) wanted and observed, and the operations between the
 //!   two; [`fib::hops`] chooses among a route's next hops.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
@@ -53,6 +54,7 @@ pub mod demo;
 pub mod dns;
 pub mod fib;
 pub mod health;
+pub mod hook;
 pub mod import;
 pub mod io;
 pub mod metrics;

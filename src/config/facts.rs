@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use super::duration::show;
 use super::model::{
-    Address, Announce, Bgp, BgpSession, Check, Dns, Exec, Failback, Fall, File, HopMode, Host, Http, Instance,
-    Link, NextHop, NextHops, Node, Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route,
-    RouteKind, Rule, Scope, Secret, Tcp, Tunnel, When, WhenNone,
+    Address, Announce, Bgp, BgpSession, Check, Dns, Exec, Failback, Fall, File, HopMode, Host, Http,
+    Instance, Link, NextHop, NextHops, Node, Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require,
+    Route, RouteKind, Rule, Scope, Secret, Tcp, Tunnel, When, WhenNone,
 };
 use crate::bfd::{Hops, Path, SessionConfig};
 use crate::bgp::{Attributes, GracefulRestartConfig, PeerConfig};
@@ -256,7 +256,7 @@ fn quorum(quorum: Quorum) -> String {
 }
 
 fn notify(notify: &Notify) -> Vec<Fact> {
-    let Notify { master, backup, fault, stop, any, timeout, retry } = notify;
+    let Notify { master, backup, fault, stop, any, timeout, retry, url } = notify;
     vec![
         words("notify_master", master),
         words("notify_backup", backup),
@@ -265,6 +265,7 @@ fn notify(notify: &Notify) -> Vec<Fact> {
         words("notify", any),
         fact("notify_timeout", show(*timeout)),
         fact("notify_retry", retry),
+        Fact { secret: true, ..maybe("notify_url", url.as_ref().map(|url| &url.0)) },
     ]
 }
 

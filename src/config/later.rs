@@ -3,7 +3,7 @@
 //! The work that brings a key deletes its line here.
 
 /// Tables as the readers call them, and the keys of each that are not supported yet.
-const KEYS: &[(&str, &[&str])] = &[("instance", &["vrrp", "notify_url"])];
+const KEYS: &[(&str, &[&str])] = &[("instance", &["vrrp"])];
 
 /// Values of a check's `type` that are not supported yet.
 const CHECK_TYPES: &[&str] = &[];

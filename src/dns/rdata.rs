@@ -71,7 +71,9 @@ impl Record {
                 name(m).ok().zip(name(r).ok()).map(|(m, r)| format!("{m} {r} {}", n.join(" ")))
             }
             (1 | 28 | 2 | 5 | 12 | 15 | 33 | 6, _) => None,
-            (16, _) => Some(text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).to_owned()),
+            (16, _) => {
+                Some(text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).to_owned())
+            }
             _ => Some(text.to_owned()),
         };
         made.ok_or(shape)
@@ -83,7 +85,9 @@ impl Record {
             28 => "an IPv6 address such as 2001:db8::1",
             15 => "a preference and a name such as \"10 mail.example.com\"",
             33 => "priority, weight, port and name such as \"0 5 5060 sip.example.com\"",
-            6 => "two names and five numbers such as \"ns.example.com admin.example.com 1 3600 600 86400 300\"",
+            6 => {
+                "two names and five numbers such as \"ns.example.com admin.example.com 1 3600 600 86400 300\""
+            }
             _ => "a name such as ns1.example.com",
         }
     }

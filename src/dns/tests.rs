@@ -113,7 +113,9 @@ fn what_is_no_answer_to_the_question_is_told_apart() {
 fn pointers_make_no_loop() {
     let q = question("a", "A");
     let header = [0, 1, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for name in [&[0xc0, 12][..], &[1, b'a', 0xc0, 12], &[0xc0, 14, 0xc0, 12], &[0xc0, 200], &[0x40, 1], &[0xc0]] {
+    for name in
+        [&[0xc0, 12][..], &[1, b'a', 0xc0, 12], &[0xc0, 14, 0xc0, 12], &[0xc0, 200], &[0x40, 1], &[0xc0]]
+    {
         let message = [&header[..], name, &[0, 1, 0, 1]].concat();
         assert_eq!(q.reply(1, &message), Err(Foreign::Malformed), "{name:?}");
     }
@@ -132,10 +134,7 @@ fn a_judgement_says_what_came_and_what_was_expected() {
     assert_eq!(words(&Expect::Records, &reply("NOERROR", &[])), "no A record, expected a record of type A");
     assert_eq!(words(&Expect::Records, &reply("SERVFAIL", &[])), "SERVFAIL, expected a record of type A");
     assert_eq!(words(&both, &reply("NOERROR", &["192.0.2.2", "192.0.2.3", "192.0.2.1"])), "");
-    assert_eq!(
-        words(&both, &reply("NOERROR", &["192.0.2.2"])),
-        "192.0.2.2, expected 192.0.2.1, 192.0.2.2"
-    );
+    assert_eq!(words(&both, &reply("NOERROR", &["192.0.2.2"])), "192.0.2.2, expected 192.0.2.1, 192.0.2.2");
     let gone = Expect::Rcode(Rcode::named("NXDOMAIN").unwrap());
     assert_eq!(words(&gone, &reply("NXDOMAIN", &[])), "");
     assert_eq!(words(&gone, &reply("NOERROR", &["192.0.2.2"])), "NOERROR, expected NXDOMAIN");
@@ -148,7 +147,9 @@ fn names_that_are_none() {
     for bad in ["", "..", ".a", "a..b", "a b", "ä.example", "a\\b", &long, &whole] {
         assert!(bad.parse::<Name>().is_err(), "{bad}");
     }
-    for (good, said) in [(".", "."), ("A.b.", "a.b"), ("0/25.2.0.192.in-addr.arpa", "0/25.2.0.192.in-addr.arpa")] {
+    for (good, said) in
+        [(".", "."), ("A.b.", "a.b"), ("0/25.2.0.192.in-addr.arpa", "0/25.2.0.192.in-addr.arpa")]
+    {
         assert_eq!(good.parse::<Name>().unwrap().to_string(), said);
     }
     assert_eq!(Record::named("type65").unwrap().to_string(), "TYPE65");

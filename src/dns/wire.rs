@@ -1,9 +1,9 @@
 //! Messages: the question out, an answer in (RFC 1035 section 4).
 
+use super::Question;
 use super::expect::Rcode;
 use super::name::Name;
 use super::rdata::{self, Record};
-use super::Question;
 
 /// Class IN.
 const IN: u16 = 1;

@@ -6,13 +6,13 @@
 //! reaches the connected socket; what does not answer the question is passed over, and named if nothing better comes.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Protocol, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::{Protocol, SockRef, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::deadline::Deadline;
@@ -77,8 +77,10 @@ impl Query<'_> {
         sent.map_err(|e| cannot(&format!("send to {}", to.ip()), &e))?;
         let mut buffer = vec![0; DATAGRAM];
         loop {
-            let received = deadline.wait(to.ip(), socket.recv(&mut buffer)).await?;
-            let length = received.map_err(|e| refusal(to, &e))?;
+            // Errors too: what ICMP says makes a socket anything but readable.
+            let either = Interest::READABLE | Interest::ERROR;
+            let received = socket.async_io(either, || (&*SockRef::from(&socket)).read(&mut buffer));
+            let length = deadline.wait(to.ip(), received).await?.map_err(|e| refusal(to, &e))?;
             if let Some(reply) = self.read(buffer.get(..length).unwrap_or_default()) {
                 return Ok(reply);
             }

@@ -18,6 +18,9 @@ mod target;
 mod tcp;
 mod tls;
 
+pub(super) use http::cause;
+pub(super) use tls::{no_tls, system_tls};
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
