@@ -160,7 +160,8 @@ fn field_18_end_of_rib_waits_for_half_the_restart_time_at_most() {
     let mut rig = Rig::new(&undecided);
     rig.set("ping", Target::Blind);
     let took = rig.until("End-of-RIB", 70 * SECOND, told);
-    assert_eq!((took, rig.state("a")), (60 * SECOND, State::Init));
+    assert!(took >= 60 * SECOND && took < 61 * SECOND, "{took:?}");
+    assert_eq!(rig.state("a"), State::Init);
     // Decided: at once.
     let mut rig = Rig::new(&undecided);
     rig.until("the decision", 20 * SECOND, |r| r.state("a") == State::Backup);
