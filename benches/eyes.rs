@@ -1,8 +1,13 @@
 //! What looking costs: a scrape with 1,000 checks (the copy is made in the driver's loop, the text elsewhere), and a year of
-//! one-second probes of three checks played back.
+//! one-second probes of three checks played back, and the daemon's processor time while somebody watches it live (which needs
+//! root and tmux).
 //!
 //!     cargo bench --bench eyes
+//!     ANNOUNCERD_BENCH_SECONDS=3 cargo bench --bench eyes    # each watch shorter than 20 s
 
+mod common;
+
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 
 use announcerd::announcer::event::{Dump, Event, Outcome};
@@ -12,6 +17,7 @@ use announcerd::backtest::replay::replay;
 use announcerd::backtest::trace::{Builder, Row, Seen, Trace, line, read};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
+use announcerd::demo::lab::{Node, wait_for};
 use announcerd::metrics;
 use announcerd::status::WallClock;
 use announcerd::time::Time;
@@ -115,7 +121,42 @@ fn back_test() {
     );
 }
 
+/// The daemon alone, and with `announcerctl watch` at it, for so many checks a second.
+fn watched(checks: usize) {
+    let seconds = std::env::var("ANNOUNCERD_BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let host = common::host();
+    let pings: String = (0..checks)
+        .map(|n| {
+            let address = Ipv4Addr::from(Ipv4Addr::new(127, 1, 0, 1).to_bits() + n as u32);
+            ping(&format!("check-{n}")).replace("198.18.0.1", &address.to_string())
+        })
+        .collect();
+    let instance = "[[instance]]\nname = \"a\"\nrequire = { checks = [\"check-0\"] }\n";
+    let mut node = Node::start(&host, common::program(), &format!("{pings}{instance}")).unwrap();
+    node.wait_state("a", State::Master, common::LIMIT).unwrap();
+    let pid = node.daemon().pid();
+    let share = || {
+        let (before, began) = (common::cpu(pid), Instant::now());
+        std::thread::sleep(Duration::from_secs(seconds));
+        (common::cpu(pid) - before).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0
+    };
+    let alone = share();
+    let tmux = ["env", "-u", "TMUX", "LC_ALL=C.UTF-8", "tmux", "-u", "-f", "/dev/null", "-S", "/run/tmux"];
+    let run = |words: &[&str]| host.run(&[&tmux[..], words].concat()).expect("tmux");
+    let watch = format!("{} watch", env!("CARGO_BIN_EXE_announcerctl"));
+    run(&["new-session", "-d", "-x", "80", "-y", "24", &watch]);
+    let shown = || run(&["capture-pane", "-p"]).contains("MASTER").then_some(());
+    wait_for("the live view", common::LIMIT, shown).unwrap();
+    let with_watch = share();
+    run(&["kill-server"]);
+    println!(
+        "{checks} checks a second: {alone:.2} % of a core alone, {with_watch:.2} % while somebody watches ({seconds} s each)"
+    );
+}
+
 fn main() {
     scrape();
     back_test();
+    watched(3);
+    watched(1000);
 }

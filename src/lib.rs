@@ -23,9 +23,11 @@
 //! - [`announcer`]: the composition. [`announcer::gate`] turns verdicts into "the primary is down" and "`require` is
 //!   met"; [`announcer::instance`] is the state machine of keepalived's words; [`announcer::witness`] keeps our own
 //!   isolation from being taken for the primary's death; [`announcer::scripts`] runs notify scripts in order.
+//! - [`hook`]: which notice of a transition is posted to `notify_url` when; [`io::hook`] posts it.
 //! - [`fib`]: kernel objects (tunnels, addresses, routes, rules) wanted and observed, and the operations between the
 //!   two; [`fib::hops`] chooses among a route's next hops.
 //! - [`bgp`]: the export-only speaker, a pure state machine as well.
+//! - [`dns`]: one question and what an answer says to it, for dns checks.
 //! - [`bfd`]: sessions that know in milliseconds whether a neighbour is there. Pure too; they run in a thread of their own
 //!   ([`io::bfd`]), and the core hears of changes only.
 //! - [`io`]: the edges, and [`io::driver`], the one loop that owns the only clock. `unsafe` lives here, in small corners.
@@ -51,8 +53,10 @@ pub mod bgp;
 pub mod config;
 pub mod ctl;
 pub mod demo;
+pub mod dns;
 pub mod fib;
 pub mod health;
+pub mod hook;
 pub mod import;
 pub mod io;
 pub mod metrics;

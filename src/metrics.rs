@@ -128,7 +128,8 @@ impl Collector for Scrape {
         self.sessions(&mut out)?;
         bfd::write(&self.0.status.bfd, &mut out)?;
         self.kernel(&mut out)?;
-        self.scripts(&mut out)
+        self.scripts(&mut out)?;
+        self.hooks(&mut out)
     }
 }
 
@@ -324,6 +325,20 @@ impl Scrape {
                 .iter()
                 .map(|((name, end), n)| (vec![("name", &**name), ("result", *end)], *n)),
         )
+    }
+
+    fn hooks(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        let results = self.0.hooks.iter().flat_map(|(name, t)| {
+            [("delivered", t.delivered), ("failed", t.failed), ("dropped", t.dropped)]
+                .map(|(result, n)| (vec![("name", &**name), ("result", result)], n))
+        });
+        out.counters(
+            "notify_url_posts",
+            "Posts to notify_url: delivered, failed tries, and transitions given up",
+            results,
+        )?;
+        let waiting = self.0.hooks.iter().map(|(name, t)| (vec![("name", &**name)], t.waiting as f64));
+        out.gauges("notify_url_waiting", "Transitions that notify_url has not been told yet", None, waiting)
     }
 }
 

@@ -405,6 +405,21 @@ impl EventStatus {
     }
 }
 
+/// What `notify_url` is told of a transition: an event, and what else of that moment a reader wants to know.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// The node's name.
+    pub node: String,
+    /// As `events -j` has it, its timeline as far as it was known when this was sent.
+    #[serde(flatten)]
+    pub event: EventStatus,
+    /// True while a drill pretends that the primary is down.
+    pub drill: bool,
+    /// The operator's override.
+    #[serde(rename = "override")]
+    pub forced: Option<OverrideStatus>,
+}
+
 /// Whole microseconds, saturating.
 pub fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)

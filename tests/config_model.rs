@@ -214,6 +214,7 @@ fn every_key_of_an_instance_arrives_in_the_model() {
         any: words("/bin/any"),
         timeout: Duration::from_secs(5),
         retry: 3,
+        url: None,
     };
     assert_eq!(instance.notify, notify);
     let plain = Route {

@@ -115,26 +115,7 @@ fn manual() -> Manual {
         }
     }
     let example = example.parse().unwrap_or_else(|e| panic!("the examples together: {e}\n{example}"));
-    without_what_is_to_come(Manual { keys, sections, example })
-}
-
-/// The page is ahead of the program while the program itself says that something is to come.
-fn without_what_is_to_come(mut manual: Manual) -> Manual {
-    let to_come = |text: &str| {
-        let words = parse("later.toml", text, &env()).err().map(|e| e.to_string()).unwrap_or_default();
-        words.contains("is not supported by this version yet")
-    };
-    if to_come("[[check]]\nname = \"a\"\ntype = \"dns\"") {
-        manual.keys.retain(|key| !key.path.starts_with("check.dns."));
-        manual.sections.remove("check.dns");
-        let checks = manual.example.get_mut("check").and_then(Value::as_array_mut).unwrap();
-        checks.retain(|check| check["type"].as_str() != Some("dns"));
-    }
-    if to_come("[[instance]]\nname = \"a\"\nnotify_url = \"\"") {
-        manual.keys.retain(|key| key.path != "instance.notify_url");
-        tables_at(&mut manual.example, "instance").into_iter().for_each(|t| drop(t.remove("notify_url")));
-    }
-    manual
+    Manual { keys, sections, example }
 }
 
 /// All tables of a document at a path such as `instance.route.nexthops` or `check.ping`.

@@ -196,6 +196,8 @@ pub struct Measures {
     pub uptime: Duration,
     /// How late timers were acted on; the driver's own.
     pub lateness: Histogram,
+    /// What became of the notices for each `notify_url`; the edge's own.
+    pub hooks: Vec<(Name, crate::hook::Tally)>,
 }
 
 impl Announcer {
@@ -210,6 +212,7 @@ impl Announcer {
             maintenance: self.in_maintenance(),
             uptime: now.since(self.started),
             lateness: Histogram::default(),
+            hooks: Vec::new(),
         }
     }
 }

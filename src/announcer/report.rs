@@ -15,8 +15,8 @@ use crate::fib::object::Action;
 use crate::fib::view::Row;
 use crate::health::{Check, Verdict};
 use crate::status::{
-    CheckStatus, InstanceStatus, KernelStatus, NodeStatus, OverrideStatus, PendingStatus, Status, WallClock,
-    micros,
+    CheckStatus, EventStatus, InstanceStatus, KernelStatus, NodeStatus, Notice, OverrideStatus,
+    PendingStatus, Status, WallClock, micros,
 };
 use crate::time::Time;
 
@@ -123,6 +123,17 @@ impl Announcer {
         Ok(self.explain_next(id, member, text))
     }
 
+    /// A transition as `notify_url` is told of it. Of an instance that a reload has removed, it is that alone.
+    pub fn notice(&self, event: EventStatus, clock: &WallClock) -> Notice {
+        let member = self.id_of(&event.instance).and_then(|id| self.members.get(&id));
+        Notice {
+            node: self.config.node.name.to_string(),
+            drill: member.is_some_and(|m| m.instance.pretence().is_some()),
+            forced: member.and_then(|m| forced_status(m, clock)),
+            event,
+        }
+    }
+
     fn instance_status(&self, member: &Member, now: Time, clock: &WallClock) -> InstanceStatus {
         let inputs = self.inputs(member, now);
         let i = &member.instance;
@@ -131,10 +142,7 @@ impl Announcer {
             state: i.state(),
             since: clock.date(i.since()),
             reason: i.reason().to_owned(),
-            forced: i.forced().map(|f| OverrideStatus {
-                state: forced_state(f.state),
-                until: f.until.map(|t| clock.date(t)),
-            }),
+            forced: forced_status(member, clock),
             primary: inputs.primary.map(|p| p.state.word().to_owned()),
             require: i.config.require.as_ref().map(|_| inputs.require.state.word().to_owned()),
             pending: i
@@ -250,6 +258,11 @@ fn scripts_of(config: &Instance, state: State) -> Vec<String> {
 /// True if a transition to that state runs a script.
 pub(super) fn has_scripts(config: &Instance, state: State) -> bool {
     !scripts_of(config, state).is_empty()
+}
+
+fn forced_status(member: &Member, clock: &WallClock) -> Option<OverrideStatus> {
+    let forced = member.instance.forced()?;
+    Some(OverrideStatus { state: forced_state(forced.state), until: forced.until.map(|t| clock.date(t)) })
 }
 
 fn forced_state(forced: Forced) -> State {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::model::{Check, Fall, Name, Probe};
 use super::reader::{Item, Table, path_step};
 use super::report::Span;
-use super::{Env, bfd, duration, later, probe, values};
+use super::{Env, bfd, duration, probe, values};
 use crate::bfd::SessionConfig;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
@@ -34,14 +34,19 @@ pub(super) struct ReadCheck {
 /// Keys that belong to some types only, with those types, for the words about a key at the wrong one.
 const KEYS_OF_TYPES: &[(&str, &str)] = &[
     ("host", "ping, tcp and bfd"),
-    ("port", "tcp"),
+    ("port", "tcp and dns"),
     ("count", "ping"),
     ("max_loss", "ping"),
     ("max_rtt", "ping"),
     ("size", "ping"),
-    ("source", "ping, http and tcp"),
-    ("device", "ping, http, tcp, link and bfd"),
-    ("fwmark", "ping and tcp"),
+    ("source", "ping, http, tcp and dns"),
+    ("device", "ping, http, tcp, dns, link and bfd"),
+    ("fwmark", "ping, tcp and dns"),
+    ("server", "dns"),
+    ("query", "dns"),
+    ("record", "dns"),
+    ("expect", "dns"),
+    ("transport", "dns"),
     ("url", "http"),
     ("method", "http"),
     ("headers", "http"),
@@ -88,7 +93,7 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadCheck> {
         check: None,
     };
     let kind = table.need("type", "\"ping\"", |i| kind(&i));
-    let Some(Kind::Now(kind)) = kind else {
+    let Some(kind) = kind else {
         // Which keys it may have is not known: its name is all that counts.
         return Some(read);
     };
@@ -114,21 +119,9 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadCheck> {
     Some(read)
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Now(&'static str),
-    Later,
-}
-
-fn kind(item: &Item<'_, '_>) -> Option<Kind> {
-    let text = item.text()?;
-    if later::check_type(text) {
-        item.fail::<()>(later::message(text));
-        return Some(Kind::Later);
-    }
-    let choices =
-        ["ping", "http", "tcp", "exec", "bfd", "link", "bgp", "file"].map(|name| (name, Kind::Now(name)));
-    item.one_of(&choices)
+fn kind(item: &Item<'_, '_>) -> Option<&'static str> {
+    let kinds = ["ping", "http", "tcp", "dns", "exec", "bfd", "link", "bgp", "file"];
+    item.one_of(&kinds.map(|name| (name, name)))
 }
 
 /// When a check probes, and how many results make a verdict.

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use super::duration::show;
 use super::model::{
-    Address, Announce, Bgp, BgpSession, Check, Exec, Failback, Fall, File, HopMode, Host, Http, Instance,
-    Link, NextHop, NextHops, Node, Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require, Route,
-    RouteKind, Rule, Scope, Secret, Tcp, Tunnel, When, WhenNone,
+    Address, Announce, Bgp, BgpSession, Check, Dns, Exec, Failback, Fall, File, HopMode, Host, Http,
+    Instance, Link, NextHop, NextHops, Node, Notify, OnStop, Origin, Ping, Primary, Probe, Quorum, Require,
+    Route, RouteKind, Rule, Scope, Secret, Tcp, Tunnel, When, WhenNone,
 };
 use crate::bfd::{Hops, Path, SessionConfig};
 use crate::bgp::{Attributes, GracefulRestartConfig, PeerConfig};
+use crate::dns::Expect;
 use crate::fib::normal;
 use crate::fib::object::RuleObject;
 use crate::net::Prefix;
@@ -83,6 +84,7 @@ pub(super) fn check(check: &Check) -> Vec<Fact> {
         Probe::Ping(ping) => self::ping(ping),
         Probe::Http(http) => self::http(http),
         Probe::Tcp(tcp) => self::tcp(tcp),
+        Probe::Dns(dns) => self::dns(dns),
         Probe::Exec(Exec { command, invert }) => vec![words("command", command), fact("invert", invert)],
         Probe::Link(Link { device }) => vec![fact("device", device)],
         Probe::Bgp(BgpSession { peer }) => vec![fact("peer", peer)],
@@ -144,6 +146,25 @@ fn ping(ping: &Ping) -> Vec<Fact> {
 fn tcp(tcp: &Tcp) -> Vec<Fact> {
     let Tcp { host: target, port, origin: from } = tcp;
     let mut facts = vec![fact("host", host(target)), fact("port", port)];
+    facts.extend(origin(from));
+    facts
+}
+
+fn dns(dns: &Dns) -> Vec<Fact> {
+    let Dns { server, port, question, expect, tcp, origin: from } = dns;
+    let expect = match expect {
+        Expect::Records => "any record".to_owned(),
+        Expect::Rcode(rcode) => rcode.to_string(),
+        Expect::Answers(answers) => list(answers),
+    };
+    let mut facts = vec![
+        fact("server", host(server)),
+        fact("port", port),
+        fact("query", &question.name),
+        fact("record", question.record),
+        fact("expect", expect),
+        fact("transport", if *tcp { "tcp" } else { "udp" }),
+    ];
     facts.extend(origin(from));
     facts
 }
@@ -235,7 +256,7 @@ fn quorum(quorum: Quorum) -> String {
 }
 
 fn notify(notify: &Notify) -> Vec<Fact> {
-    let Notify { master, backup, fault, stop, any, timeout, retry } = notify;
+    let Notify { master, backup, fault, stop, any, timeout, retry, url } = notify;
     vec![
         words("notify_master", master),
         words("notify_backup", backup),
@@ -244,6 +265,7 @@ fn notify(notify: &Notify) -> Vec<Fact> {
         words("notify", any),
         fact("notify_timeout", show(*timeout)),
         fact("notify_retry", retry),
+        Fact { secret: true, ..maybe("notify_url", url.as_ref().map(|url| &url.0)) },
     ]
 }
 

@@ -144,6 +144,7 @@ pub(super) fn target(check: &Check) -> Option<IpAddr> {
     match &check.probe {
         Probe::Ping(ping) => of_host(&ping.host),
         Probe::Tcp(tcp) => of_host(&tcp.host),
+        Probe::Dns(dns) => of_host(&dns.server),
         Probe::Http(http) => match &http.connect_to {
             Some(host) => of_host(host),
             None => Url::parse(&http.url).ok().as_ref().and_then(literal_host),
@@ -155,7 +156,7 @@ pub(super) fn target(check: &Check) -> Option<IpAddr> {
 
 /// True if the check asks a host that must be looked up first.
 fn needs_dns(check: &Check) -> bool {
-    let remote = matches!(check.probe, Probe::Ping(_) | Probe::Tcp(_) | Probe::Http(_));
+    let remote = matches!(check.probe, Probe::Ping(_) | Probe::Tcp(_) | Probe::Http(_) | Probe::Dns(_));
     remote && target(check).is_none()
 }
 

@@ -226,6 +226,7 @@ fn origin(check: &Check) -> Option<&Origin> {
         Probe::Ping(ping) => Some(&ping.origin),
         Probe::Http(http) => Some(&http.origin),
         Probe::Tcp(tcp) => Some(&tcp.origin),
+        Probe::Dns(dns) => Some(&dns.origin),
         _ => None,
     }
 }

@@ -4,9 +4,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::announce::{self, ReadAnnounce};
 use super::check::path_of;
-use super::model::{Failback, Instance, Name, Notify, OnStop, Primary, Quorum, Require, When};
+use super::model::{Failback, HookUrl, Instance, Name, Notify, OnStop, Primary, Quorum, Require, When};
 use super::reader::{Item, Table};
 use super::report::Span;
 use super::route::{ReadAddress, ReadRoute};
@@ -29,7 +31,8 @@ const DEFAULT_NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What gives an instance an effect on the kernel and on peers.
 const OBJECTS: [&str; 5] = ["tunnel", "route", "address", "rule", "announce"];
 /// What gives it an effect on anything else.
-const SCRIPTS: [&str; 5] = ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify"];
+const SCRIPTS: [&str; 6] =
+    ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify", "notify_url"];
 
 /// Keys of an instance that end up in the table above them if they are written too far down.
 const OFTEN_MISPLACED: [&str; 11] = [
@@ -129,7 +132,7 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadInstance
     let announces = table.or("announce", Vec::new(), |i| announce::read_all(&i, env));
     let does_something = OBJECTS.iter().any(|key| table.has(key))
         || SCRIPTS.iter().any(|key| table.is_wrong(key))
-        || rest.notify.commands().iter().any(|words| !words.is_empty());
+        || !rest.notify.is_silent();
     let whole = |gate: &Option<ReadGate>| gate.as_ref().is_none_or(|gate| gate.whole);
     let gates_read =
         !table.is_wrong("primary") && !table.is_wrong("require") && whole(&primary) && whole(&require);
@@ -264,10 +267,41 @@ fn notify(table: &mut Table<'_, '_>, env: &Env<'_>) -> Notify {
         any: script("notify"),
         timeout: table.or("notify_timeout", DEFAULT_NOTIFY_TIMEOUT, |i| i.duration(NOTIFY_TIMEOUT)),
         retry: table.or("notify_retry", 0, |i| i.integer(0..=1000)),
+        url: table.or("notify_url", None, |i| hook_url(&i)),
+    }
+}
+
+/// An empty one is none, as with the scripts.
+fn hook_url(item: &Item<'_, '_>) -> Option<Option<HookUrl>> {
+    let text = item.text()?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    // The text itself may be a secret: it is not repeated.
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            return item.fail(format!("is no URL ({error}); write it as https://hooks.example.com/x"));
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return item.fail("must begin with http:// or https://");
+    }
+    if url.fragment().is_some() {
+        return item.fail("has a fragment (`#…`), which is never sent; leave it out");
+    }
+    let url = HookUrl(url);
+    match url.address() {
+        Some(address) => values::unicast(item, address).map(|_| Some(url)),
+        None => Some(Some(url)),
     }
 }
 
 impl Notify {
+    fn is_silent(&self) -> bool {
+        self.url.is_none() && self.commands().iter().all(|words| words.is_empty())
+    }
+
     /// Every command, the empty ones too.
     fn commands(&self) -> [&[String]; 5] {
         [&self.master, &self.backup, &self.fault, &self.stop, &self.any]
@@ -287,7 +321,7 @@ impl ReadInstance {
         let whens = whens.chain(self.addresses.iter().map(|a| a.address.when));
         let whens = whens.chain(self.tunnels.iter().map(|t| t.tunnel.when));
         let mut whens = whens.chain(self.rules.iter().map(|r| r.rule.when)).peekable();
-        let scripts = self.rest.notify.commands().iter().any(|words| !words.is_empty());
+        let scripts = !self.rest.notify.is_silent();
         whens.peek().is_none() || whens.any(|w| w == When::Master) || !self.announces.is_empty() || scripts
     }
 

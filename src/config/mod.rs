@@ -24,6 +24,7 @@ mod node;
 mod peers;
 mod prefixes;
 mod probe;
+mod probe_dns;
 mod probe_http;
 mod reader;
 mod report;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
+use reqwest::Url;
 
 use crate::bfd::SessionConfig;
 pub use forward::{HopMode, NextHop, NextHops, Rule, Tunnel, TunnelMode, WhenNone};
@@ -18,6 +19,7 @@ pub use forward::{HopMode, NextHop, NextHops, Rule, Tunnel, TunnelMode, WhenNone
 use crate::bgp::Attributes;
 use crate::bgp::config::PeerConfig;
 use crate::bgp::prefix_set::PrefixSet;
+use crate::dns::{Expect, Question};
 use crate::net::{Prefix, RouterId};
 
 /// The name of a `[[check]]` or an `[[instance]]`: unique among its kind.
@@ -139,6 +141,8 @@ pub enum Probe {
     Http(Http),
     /// `type = "tcp"`.
     Tcp(Tcp),
+    /// `type = "dns"`.
+    Dns(Dns),
     /// `type = "exec"`.
     Exec(Exec),
     /// `type = "link"`.
@@ -158,6 +162,7 @@ impl Probe {
             Probe::Ping(_) => "ping",
             Probe::Http(_) => "http",
             Probe::Tcp(_) => "tcp",
+            Probe::Dns(_) => "dns",
             Probe::Exec(_) => "exec",
             Probe::Link(_) => "link",
             Probe::File(_) => "file",
@@ -249,6 +254,23 @@ pub struct Tcp {
     pub host: Host,
     /// `port`.
     pub port: u16,
+    /// Source address, device, mark.
+    pub origin: Origin,
+}
+
+/// A question to a DNS server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// `server`.
+    pub server: Host,
+    /// `port`.
+    pub port: u16,
+    /// `query` and `record`.
+    pub question: Question,
+    /// `expect`.
+    pub expect: Expect,
+    /// `transport = "tcp"`; else UDP first, and TCP only for an answer that was truncated.
+    pub tcp: bool,
     /// Source address, device, mark.
     pub origin: Origin,
 }
@@ -417,7 +439,7 @@ pub enum OnStop {
     },
 }
 
-/// Scripts of an instance. An empty command is no script.
+/// Whom an instance tells of its transitions: scripts (an empty command is none) and a URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notify {
     /// `notify_master`.
@@ -434,6 +456,38 @@ pub struct Notify {
     pub timeout: Duration,
     /// `notify_retry`: further tries of a failed script, with back-off, while the state lasts.
     pub retry: u32,
+    /// `notify_url`: gets each transition as JSON.
+    pub url: Option<HookUrl>,
+}
+
+/// An http or https URL that is shown without its user, password, path and query: any of them may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookUrl(pub Url);
+
+impl HookUrl {
+    /// Its host, where that is an address.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.host_str()?.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// Its host, where that is a name.
+    pub fn name(&self) -> Option<&str> {
+        self.0.host_str().filter(|_| self.address().is_none())
+    }
+}
+
+impl fmt::Display for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
+        f.write_str("/…")
+    }
+}
+
+impl fmt::Debug for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// When a kernel object is wanted.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::model::{BgpSession, Exec, File, Host, Link, Origin, Ping, Probe, Tcp};
 use super::reader::{Item, Table};
-use super::{Env, duration, probe_http, values};
+use super::{Env, duration, probe_dns, probe_http, values};
 use crate::net::{Family, family_of};
 
 const MAX_RTT: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(3600);
@@ -21,6 +21,7 @@ pub(super) fn target_key(kind: &str, table: &Table<'_, '_>) -> &'static str {
         "http" if table.has("connect_to") => "connect_to",
         "http" => "url",
         "bgp" => "peer",
+        "dns" => "server",
         _ => "host",
     }
 }
@@ -31,6 +32,7 @@ pub(super) fn read(kind: &str, table: &mut Table<'_, '_>, timeout: Duration, env
         "ping" => ping(table, timeout).map(Probe::Ping),
         "http" => probe_http::read(table).map(Probe::Http),
         "tcp" => tcp(table).map(Probe::Tcp),
+        "dns" => probe_dns::read(table).map(Probe::Dns),
         "exec" => exec(table, env).map(Probe::Exec),
         "link" => link(table).map(Probe::Link),
         "bgp" => session(table).map(Probe::Bgp),

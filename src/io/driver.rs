@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::bfd::BfdEdge;
 use super::bgp::{BgpEdge, BgpNews};
 use super::control::{Ask, Control, ControlGroup, ControlRequest};
+use super::hook::Hooks;
 use super::netlink::{Netlink, shortcoming};
 use super::probe::Probes;
 use super::reload::Reloads;
@@ -99,6 +100,7 @@ struct Driver {
     bgp: BgpEdge,
     probes: Probes,
     scripts: Scripts,
+    hooks: Hooks,
     control: Control,
     web: Web,
     /// How late timers were acted on.
@@ -143,6 +145,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         bgp: BgpEdge::new(bgp_news),
         probes: Probes::new(edge_events.clone(), inspect),
         scripts: Scripts::new(edge_events, inspect),
+        hooks: Hooks::default(),
         control,
         web,
         lateness: Histogram::default(),
@@ -162,6 +165,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
 impl Driver {
     async fn turn_until_the_end(mut self, mut inbox: Inbox) -> Ending {
         self.probes.retain_checks(&self.core.config().checks);
+        self.hooks.configure(self.core.config());
         loop {
             // 1. Effects.
             self.perform();
@@ -324,8 +328,11 @@ impl Driver {
     }
 
     fn journal(&mut self, record: &Record) {
-        let event = EventStatus::new(record, &clock::wall());
-        if record.seq > self.logged {
+        let wall = clock::wall();
+        let event = EventStatus::new(record, &wall);
+        let anew = record.seq > self.logged;
+        self.hooks.tell(&event, anew, || self.core.notice(event.clone(), &wall));
+        if anew {
             self.logged = record.seq;
             log::transition(&event);
             self.manager.status(&format!("{}: {} ({})", event.instance, event.to.word(), event.reason));
@@ -391,8 +398,11 @@ impl Driver {
         let (now, wall) = (clock::now(), clock::wall());
         match visit.page {
             Page::Metrics => {
-                let mut measures =
-                    Measures { lateness: self.lateness.clone(), ..self.core.measure(now, &wall) };
+                let mut measures = Measures {
+                    lateness: self.lateness.clone(),
+                    hooks: self.hooks.tallies(),
+                    ..self.core.measure(now, &wall)
+                };
                 let board = self.bfd.board();
                 visit.answer(move || {
                     board.fill(&mut measures.status);
@@ -465,6 +475,7 @@ impl Driver {
         self.core.handle_event(Event::Reload(Box::new(config)), clock::now());
         self.perform();
         self.probes.retain_checks(&self.core.config().checks);
+        self.hooks.configure(self.core.config());
         Ok(match changes.is_empty() {
             true => vec!["nothing changed".to_owned()],
             false => changes.lines(),
@@ -472,7 +483,7 @@ impl Driver {
     }
 
     async fn farewell(mut self) {
-        self.bgp.finish(FAREWELL).await;
+        tokio::join!(self.bgp.finish(FAREWELL), self.hooks.finish(FAREWELL));
         self.bfd.finish();
         if !self.state.flush(FAREWELL) {
             tracing::error!("the state could not be saved in time");

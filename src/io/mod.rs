@@ -8,6 +8,7 @@ pub mod clock;
 pub mod control;
 pub mod driver;
 pub mod files;
+pub mod hook;
 pub mod log;
 pub mod netlink;
 pub mod probe;

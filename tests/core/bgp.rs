@@ -151,6 +151,24 @@ fn restarting() -> String {
     )
 }
 
+/// FIELD 18: stale routes are held back for the whole deferral time (kube-router #1323). "End-of-RIB waits for INIT's end,
+/// bounded by half the restart time": a start that cannot decide for long tells the helper after half of it.
+#[test]
+fn field_18_end_of_rib_waits_for_half_the_restart_time_at_most() {
+    let told = |r: &Rig| r.has_told("End-of-RIB");
+    let undecided = with(&restarting(), "name = \"hk-1\"", "name = \"hk-1\"\ninit_timeout = \"10m\"");
+    let mut rig = Rig::new(&undecided);
+    rig.set("ping", Target::Blind);
+    let took = rig.until("End-of-RIB", 70 * SECOND, told);
+    assert!(took >= 60 * SECOND && took < 61 * SECOND, "{took:?}");
+    assert_eq!(rig.state("a"), State::Init);
+    // Decided: at once.
+    let mut rig = Rig::new(&undecided);
+    rig.until("the decision", 20 * SECOND, |r| r.state("a") == State::Backup);
+    rig.run(SECOND);
+    assert!(told(&rig), "{:?}", rig.told());
+}
+
 /// "`handover`: kernel objects stay, BGP closes without NOTIFICATION where graceful restart was negotiated; not resumed
 /// within 60 s they are swept."
 #[test]

@@ -114,6 +114,9 @@ impl Far {
             }
         }
         let announced = update.announced().map(|prefix| format!("{name} hears {prefix}{more}"));
+        if let Some(family) = update.end_of_rib() {
+            return vec![format!("End-of-RIB of {family:?} at {name}")];
+        }
         let withdrawn = update.withdrawals().map(|prefix| format!("{name} loses {prefix}"));
         withdrawn.chain(announced).collect()
     }

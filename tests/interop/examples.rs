@@ -1,12 +1,14 @@
 //! conf/primary-site.toml and conf/anycast.toml: announced while their local checks are well, and only then.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
+use announcerd::demo::lab::host::find_program;
 use announcerd::demo::lab::web::{Web, answer_ok};
-use announcerd::demo::lab::{Bird, Node};
+use announcerd::demo::lab::{Bird, Daemon, Node};
 
-use crate::rig::{PREFIX, PREFIX6, Pair, SCRIPTS, hurried, program, until};
+use crate::nsd;
+use crate::rig::{LIMIT, PREFIX, PREFIX6, Pair, hurried, program, until};
 
 /// Something that accepts on that port of our loopback.
 fn serve(pair: &Pair, port: u16) -> Web {
@@ -87,23 +89,46 @@ protocol bgp v6 {
 }
 ";
 
+/// NSD on our host's loopback.
+fn name_server(pair: &Pair) -> Daemon {
+    name_server_with(pair, &nsd::zone())
+}
+
+fn name_server_with(pair: &Pair, zone: &str) -> Daemon {
+    let folder = "/run/nsd";
+    let config = nsd::config(folder, &["127.0.0.1", "::1"]);
+    pair.us.write(format!("{folder}/nsd.conf"), config).unwrap();
+    pair.us.write(format!("{folder}/example.com.zone"), zone).unwrap();
+    let mut command = Command::new(find_program("nsd", "nsd").unwrap());
+    command.args(["-d", "-c", "/run/nsd/nsd.conf"]).stdout(Stdio::null()).stderr(Stdio::null());
+    pair.us.spawn(&mut command).unwrap()
+}
+
 #[test]
 fn an_anycast_node_announces_while_it_answers() {
     let pair = Pair::new(&[]);
     let bird = Bird::start(&pair.them, ROUTER).unwrap();
-    // In dig's place: it prints an answer while there is one.
-    let dig = format!("{SCRIPTS}/dig");
-    pair.us.write(&dig, "#!/bin/sh\ncat /run/answer\n").unwrap();
-    std::fs::set_permissions(pair.us.path(&dig), std::fs::Permissions::from_mode(0o755)).unwrap();
-    pair.us.write("/run/answer", "198.51.100.53\n").unwrap();
-    let port = serve(&pair, 53);
+    let mut server = name_server(&pair);
     let node = start(&pair, include_str!("../../conf/anycast.toml"));
     let from = [(PREFIX, "v4"), (PREFIX6, "v6")];
     wait_announced(&node, &bird, &from, true);
-    pair.us.write("/run/answer", "").unwrap();
+
+    // It ends.
+    assert!(server.stop(LIMIT));
     wait_announced(&node, &bird, &from, false);
-    pair.us.write("/run/answer", "198.51.100.53\n").unwrap();
+    let mut server = name_server(&pair);
     wait_announced(&node, &bird, &from, true);
-    drop(port);
+
+    // It is there, and answers with something else.
+    assert!(server.stop(LIMIT));
+    let moved = nsd::zone().replace("www A 192.0.2.1\n", "www A 192.0.2.9\n");
+    let mut server = name_server_with(&pair, &moved);
+    wait_announced(&node, &bird, &from, false);
+    assert!(server.stop(LIMIT));
+    let _server = name_server(&pair);
+    wait_announced(&node, &bird, &from, true);
+
+    // It is there, and nothing reaches it.
+    pair.us.run(&["nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i udp dport 53 drop"]).unwrap();
     wait_announced(&node, &bird, &from, false);
 }

@@ -7,6 +7,8 @@ mod exabgp;
 mod examples;
 mod frr;
 mod gobgp;
+#[path = "../common/nsd.rs"]
+mod nsd;
 mod openbgpd;
 mod restart;
 mod rig;

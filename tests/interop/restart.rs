@@ -80,6 +80,28 @@ fn a_stop_that_keeps_is_not_seen() {
     });
 }
 
+/// FIELD 18: stale routes outlive the session (gobgp #1939). A process that does not take over again tells BIRD so: with
+/// the session up, and long before the restart time is over, BIRD lets go of the stale routes. (That End-of-RIB is not
+/// held back for the whole deferral time is `field_18_…` in tests/core/bgp.rs.)
+#[test]
+fn field_18_stale_routes_do_not_outlive_the_restart() {
+    let mut site = site(|_| {});
+    site.node.daemon().signal(Signal::SIGKILL).unwrap();
+    site.node.daemon().wait(LIMIT).unwrap();
+    until("BIRD to help", &site.node, || !site.isp.established("standby"));
+    for file in std::fs::read_dir(site.lab.standby.path("/var/lib/announcerd")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert!(site.isp.route(PREFIX, "standby").is_some(), "BIRD keeps it");
+    site.lab.primary_returns().unwrap();
+    let begun = std::time::Instant::now();
+    site.node.restart().unwrap();
+    until("the session to be back", &site.node, || site.isp.established("standby"));
+    site.wait_isp_has(false);
+    assert!(site.isp.established("standby") && begun.elapsed() < Duration::from_secs(60));
+    until("BACKUP", &site.node, || site.state() == "BACKUP");
+}
+
 /// "not resumed within 60 s they are swept", and the peer loses the routes as well.
 #[test]
 fn a_handover_that_nobody_takes_over_is_swept() {

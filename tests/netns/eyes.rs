@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use announcerd::announcer::journal::State;
-use announcerd::demo::lab::wait_for;
+use announcerd::demo::lab::{Host, wait_for};
 use announcerd::status::Status;
 use nix::sys::signal::Signal;
 use toml::{Table, Value};
@@ -245,7 +245,7 @@ fn watch_in_a_terminal() {
     let rig = Rig::bird_with(|config, _| {
         instance(config).insert("takeover_delay".into(), "0s".into());
     });
-    let screen = Screen::start(&rig);
+    let screen = Screen::start(&rig.lab.standby);
     screen.wait("mainland", "BACKUP");
     screen.wait("q quit", "p pause");
     screen.wait("the last results", "▁");
@@ -254,7 +254,6 @@ fn watch_in_a_terminal() {
     screen.wait("the takeover", "MASTER");
     screen.wait("the event", "BACKUP -> MASTER");
     screen.wait("lost probes", "×");
-    println!("{}", screen.text()); // for the README, too
     screen.keys(&["/"]);
     screen.keys(&["nothing-like-this", "Enter"]);
     screen.wait("the filter", "filter: nothing-like-this");
@@ -269,16 +268,16 @@ fn watch_in_a_terminal() {
     screen.wait("the shell's word", "ended with 0");
 }
 
-/// A tmux of its own on the standby.
-struct Screen<'a> {
-    rig: &'a Rig,
+/// A tmux of its own on a host, with `watch` in it.
+pub struct Screen<'a> {
+    host: &'a Host,
 }
 
 const SOCKET: &str = "/run/watch.tmux";
 
 impl<'a> Screen<'a> {
-    fn start(rig: &'a Rig) -> Self {
-        let screen = Screen { rig };
+    pub fn start(host: &'a Host) -> Self {
+        let screen = Screen { host };
         let shell = format!("NO_COLOR=1 {CTL} watch; echo ended with $?; exec sleep 1000");
         screen.tmux(&["new-session", "-d", "-x", "80", "-y", "24", &shell]);
         screen
@@ -286,7 +285,7 @@ impl<'a> Screen<'a> {
 
     fn tmux(&self, words: &[&str]) -> String {
         let tmux = ["env", "-u", "TMUX", "LC_ALL=C.UTF-8", "tmux", "-u", "-f", "/dev/null", "-S", SOCKET];
-        self.rig.lab.standby.run(&[&tmux[..], words].concat()).unwrap()
+        self.host.run(&[&tmux[..], words].concat()).unwrap()
     }
 
     fn keys(&self, keys: &[&str]) {
@@ -297,11 +296,11 @@ impl<'a> Screen<'a> {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    fn wait(&self, what: &str, part: &str) {
+    pub fn wait(&self, what: &str, part: &str) {
         wait_for(what, LIMIT, || self.text().contains(part).then_some(()))
             .unwrap_or_else(|e| panic!("{e}: no `{part}` in\n{}", self.text()));
     }

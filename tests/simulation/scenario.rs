@@ -110,6 +110,7 @@ pub fn config(rng: &mut Rng) -> Config {
             any: if rng.chance(0.3) { command("/any") } else { Vec::new() },
             timeout: 10 * SECOND,
             retry: u32::try_from(rng.below(3)).expect("small"),
+            url: None,
         },
         routes: vec![
             route("198.51.100.0/24", 0, true, When::Master),

@@ -40,7 +40,8 @@ fn has_all(text: &str, parts: &[&str]) {
     }
 }
 
-/// FIELD 13: "a change that omits key or TTL resets them".
+/// FIELD 13: "a change that omits key or TTL resets them". FIELD 11 and 12: what another manager removes of a tunnel, its
+/// address or its rule, and what the kernel drops with it, is back.
 #[test]
 fn a_change_leaves_everything_else_as_it_was() {
     guest::inside("lifecycle::a_change_leaves_everything_else_as_it_was", || {
@@ -78,6 +79,12 @@ fn a_change_leaves_everything_else_as_it_was() {
         line.wait_for_kernel(&node);
         has_all(&is(), &rest);
         has_all(&line.ip("address show gre1"), &["10.10.10.2/30"]);
+        line.ip("rule delete priority 10000");
+        line.wait_for_ip(&node, "rule", "10000:\tfrom 10.10.10.0/30 lookup 100", true);
+        line.ip("address flush dev gre1");
+        line.wait_for_ip(&node, "address show gre1", "10.10.10.2/30", true);
+        line.wait_for_ip(&node, "route", "198.51.100.0/24 dev gre1", true);
+        line.wait_for_kernel(&node);
 
         // Another mode is another device; what hangs on it follows.
         reload(&line, &node, &config("mode = \"gretap\""));

@@ -20,8 +20,10 @@ const CHUNK: usize = 256 * 1024;
 const BUDGET: usize = 4 * 1024 * 1024;
 /// Octets read at once.
 const READ: usize = 64 * 1024;
-/// Between two looks at what is acknowledged: tokio's shortest wait at first, longer while nothing comes.
+/// Between two looks at what is acknowledged: tokio's shortest wait at first, longer while nothing comes. A peer whose
+/// kernel delays its acknowledgement (Linux: 40 ms, RFC 1122 section 4.2.3.2 allows 500) is looked at often for so long.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+const DELAYED: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
 
 /// A connection that TCP has.
 pub(super) struct Live {
@@ -177,7 +179,10 @@ impl Live {
                     return Some(words::silent(self.patience));
                 }
                 tokio::select! {
-                    () = sleep(wait) => wait = (wait * 2).min(LOOK.1),
+                    () = sleep(wait) => {
+                        let longest = if since.elapsed() < DELAYED.1 { DELAYED.0 } else { LOOK.1 };
+                        wait = (wait * 2).min(longest);
+                    }
                     () = self.progress.notified() => wait = LOOK.0,
                 }
             }

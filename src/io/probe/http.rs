@@ -170,10 +170,17 @@ fn ours(why: String) -> Fault {
     Fault::Ours(why)
 }
 
+/// Why a request to `to` failed, in words that do not repeat its URL.
+pub fn cause(error: &reqwest::Error, to: SocketAddr) -> String {
+    match fault(error, to) {
+        Fault::Theirs(why) | Fault::Ours(why) | Fault::Silence { why, .. } => why,
+    }
+}
+
 /// Finds the cause at the end of reqwest's chain of errors.
 fn fault(error: &reqwest::Error, to: SocketAddr) -> Fault {
     let mut link: Option<&(dyn Error + 'static)> = Some(error);
-    let mut last = error.to_string();
+    let mut last = "the request failed".to_owned();
     while let Some(error) = link {
         // An io::Error hides what it wraps: its source() is already the next but one.
         let inner = error.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
@@ -184,7 +191,9 @@ fn fault(error: &reqwest::Error, to: SocketAddr) -> Fault {
         if let Some(e) = error.downcast_ref::<io::Error>().filter(|e| e.raw_os_error().is_some()) {
             return io_fault(e, to);
         }
-        last = error.to_string();
+        if !error.is::<reqwest::Error>() {
+            last = error.to_string();
+        }
         link = error.source();
     }
     Fault::Theirs(format!("{to}: {last}"))

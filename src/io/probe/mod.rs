@@ -6,6 +6,7 @@
 //! is neither.
 
 mod deadline;
+mod dns;
 mod echo;
 mod exec;
 mod file;
@@ -16,6 +17,9 @@ mod ping;
 mod target;
 mod tcp;
 mod tls;
+
+pub(super) use http::cause;
+pub(super) use tls::{no_tls, system_tls};
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -129,6 +133,7 @@ fn name_of(probe: &Probe) -> Option<String> {
     let host = match probe {
         Probe::Ping(ping) => &ping.host,
         Probe::Tcp(tcp) => &tcp.host,
+        Probe::Dns(dns) => &dns.server,
         Probe::Http(http) => match &http.connect_to {
             Some(host) => host,
             None => return http::name_in(&http.url),
@@ -146,6 +151,7 @@ async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
     let result = match &check.probe {
         Probe::Ping(ping) => ping::probe(kit, ping, check.timeout, own).await,
         Probe::Tcp(tcp) => tcp::probe(kit, tcp, check.timeout, own).await,
+        Probe::Dns(dns) => Box::pin(dns::probe(kit, dns, check.timeout, own)).await,
         Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, check.timeout, own)).await,
         Probe::Exec(exec) => Box::pin(exec::probe(kit, &check.name, exec)).await,
         Probe::File(file) => Box::pin(file::probe(kit, &check.name, file)).await,
@@ -166,6 +172,7 @@ async fn silence(kit: &Kit, probe: &Probe, to: IpAddr, why: String) -> Outcome {
     let origin = match probe {
         Probe::Ping(ping) => &ping.origin,
         Probe::Tcp(tcp) => &tcp.origin,
+        Probe::Dns(dns) => &dns.origin,
         Probe::Http(http) => &http.origin,
         Probe::Exec(_) | Probe::Link(_) | Probe::Bgp(_) | Probe::Bfd(_) | Probe::File(_) => {
             return Outcome::Failure(why);

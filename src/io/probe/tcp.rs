@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::deadline::Deadline;
 use super::target::{self, cannot, unanswered};
 use super::{Fault, Kit, Verdict};
-use crate::config::model::Tcp;
+use crate::config::model::{Origin, Tcp};
 use crate::io::child::words;
 use crate::net::Prefix;
 
@@ -19,20 +19,28 @@ use crate::net::Prefix;
 pub async fn probe(kit: &Kit, tcp: &Tcp, timeout: Duration, own: &[Prefix]) -> Verdict {
     let deadline = Deadline::new(timeout);
     let address = target::address(kit, &tcp.host, &tcp.origin, own)?;
-    let to = SocketAddr::new(address, tcp.port);
-    let socket = target::socket(address, Type::STREAM, Protocol::TCP, &tcp.origin)?;
-    socket.set_linger(Some(Duration::ZERO)).map_err(|e| cannot("open a socket", &e))?;
     let start = Instant::now();
+    connect(SocketAddr::new(address, tcp.port), &tcp.origin, deadline).await?;
+    Ok(Some(start.elapsed()))
+}
+
+/// A connection that closes with a reset.
+///
+/// # Errors
+/// There is none, and who is to blame.
+pub async fn connect(to: SocketAddr, origin: &Origin, deadline: Deadline) -> Result<TcpStream, Fault> {
+    let socket = target::socket(to.ip(), Type::STREAM, Protocol::TCP, origin)?;
+    socket.set_linger(Some(Duration::ZERO)).map_err(|e| cannot("open a socket", &e))?;
     match socket.connect(&to.into()) {
-        Ok(()) => return Ok(Some(start.elapsed())),
+        Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(e) if answered(&e) => return Err(failure(to, &e)),
         Err(e) => return Err(cannot(&format!("connect to {to}"), &e)),
     }
     let stream = TcpStream::from_std(socket.into()).map_err(|e| cannot("open a socket", &e))?;
-    deadline.wait(address, stream.writable()).await?.map_err(|e| cannot("wait for a socket", &e))?;
+    deadline.wait(to.ip(), stream.writable()).await?.map_err(|e| cannot("wait for a socket", &e))?;
     match SockRef::from(&stream).take_error() {
-        Ok(None) => Ok(Some(start.elapsed())),
+        Ok(None) => Ok(stream),
         Ok(Some(e)) | Err(e) => Err(failure(to, &e)),
     }
 }
@@ -43,7 +51,8 @@ fn answered(error: &io::Error) -> bool {
     matches!(code, Some(Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT))
 }
 
-fn failure(to: SocketAddr, error: &io::Error) -> Fault {
+/// What the other end, or the way to it, did to a connection.
+pub fn failure(to: SocketAddr, error: &io::Error) -> Fault {
     if error.raw_os_error() == Some(libc::ECONNREFUSED) {
         return Fault::Theirs(format!("connection refused by {to}"));
     }

@@ -1,4 +1,4 @@
-//! TLS for `https` checks: which certificates are trusted.
+//! TLS for `https` checks and `notify_url`: which certificates are trusted.
 //!
 //! A configuration is built once for each trust policy and shared; a client over it costs a microsecond. Sessions are
 //! never resumed: a check that resumes does not see that the certificate has expired.
@@ -57,6 +57,22 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, HashMap<Trust, ClientConfig>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For other clients than checks: the system's certificates are trusted. Reads files.
+///
+/// # Errors
+/// There are none, in words.
+pub fn system_tls() -> Result<ClientConfig, String> {
+    build(&Trust { ca_file: None, insecure: false, name: None })
+}
+
+/// For clients that will not use it.
+///
+/// # Errors
+/// In words.
+pub fn no_tls() -> Result<ClientConfig, String> {
+    build(&Trust { ca_file: None, insecure: true, name: None })
 }
 
 fn build(trust: &Trust) -> Result<ClientConfig, String> {
