@@ -97,7 +97,8 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
     if left(protocol)?.is_empty() {
         return Ok(Vec::new());
     }
-    let mut wait = GRACE;
+    let Some((_, longer)) = claim(state_dir) else { return Ok(Vec::new()) };
+    let mut wait = longer.unwrap_or(GRACE);
     loop {
         std::thread::sleep(wait);
         match claim(state_dir) {
