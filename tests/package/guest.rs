@@ -63,7 +63,7 @@ pub fn live(release: &str) {
 pub fn run(command: &mut Command) -> String {
     let program = command.get_program().to_owned();
     let output = command.output().unwrap_or_else(|e| {
-        panic!("{}: {e}; `tests/run prepare` installs what the tests need", program.display())
+        panic!("{}: {e}; `tests/run prepare` installs what the tests need", program.to_string_lossy())
     });
     let said = words(&output);
     assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);

@@ -203,11 +203,17 @@ within 90 gives_up
 within 30 not kernel_has
 ok "swept after the last crash"
 
+# From here on as root, by the example for scripts that need it.
+drop_in=/etc/systemd/system/announcerd.service.d
+install -D -m 644 /usr/share/doc/announcerd/examples/scripts-as-root.conf $drop_in/scripts.conf
+sed -i -E 's/^#(User=root|Group=root|AppArmorProfile=.*)/\1/' $drop_in/scripts.conf
+systemctl daemon-reload
 systemctl reset-failed announcerd
 sed -i 's/^failback_delay = .*/&\non_stop = "keep"\nkeep_max = "8s"/' /etc/announcer.toml
 systemctl start announcerd
 within 60 state_is MASTER
 within 30 kernel_has
+[ "$(stat -c %U "/proc/$(main_pid)")" = root ]
 systemctl stop announcerd
 kernel_has
 within 60 not kernel_has
@@ -218,6 +224,7 @@ within 60 state_is MASTER
 within 30 kernel_has
 dpkg --remove announcerd >/run/dpkg.log 2>&1 || fail "dpkg --remove: $(cat /run/dpkg.log)"
 not kernel_has
+rm -r $drop_in
 not systemctl -q is-active announcerd
 not systemctl -q is-active announcerd-afterwards
 test -e /etc/announcer.toml

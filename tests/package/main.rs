@@ -83,7 +83,7 @@ fn everything_is_there() {
         let mut installed = root.join("usr/share/doc/announcerd/examples").join(&name).into_os_string();
         let plain = Path::new(&installed).exists();
         installed.push(".gz");
-        assert!(plain || Path::new(&installed).exists(), "{}", name.display());
+        assert!(plain || Path::new(&installed).exists(), "{name:?}");
     }
     let conffiles = std::fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap();
     assert!(conffiles.lines().any(|l| l == "/etc/announcer.toml"), "{conffiles}");
