@@ -161,7 +161,8 @@ impl Announcer {
         full.any(|m| kept_for(m).is_some())
     }
 
-    fn stop_bound(&self) -> Duration {
+    /// How long a stop may take: drain, scripts, and what else there is to do.
+    pub fn stop_bound(&self) -> Duration {
         let configs = || self.members.values().map(|m| &m.instance.config);
         let drain = configs().map(|c| c.drain).max().unwrap_or_default();
         // One script may be running, and one waits; each may be two commands.

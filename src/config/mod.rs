@@ -46,7 +46,7 @@ use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 use model::Config;
-pub use node::{ROUTE_PROTOCOL, mark_in};
+pub use node::{ROUTE_PROTOCOL, STATE_DIR, mark_in};
 use reader::Table;
 use report::Report;
 

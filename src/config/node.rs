@@ -17,6 +17,8 @@ const INIT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Durat
 const SOCKET_PATH_LONGEST: usize = 107;
 /// Ours unless the file says otherwise.
 pub const ROUTE_PROTOCOL: u8 = 187;
+/// Where the state is kept unless the file says otherwise.
+pub const STATE_DIR: &str = "/var/lib/announcerd";
 
 /// Protocols below this are the kernel's own and those of hand-made routes (RTPROT_STATIC and less, rtnetlink(7)).
 const KERNEL_PROTOCOLS: u8 = 4;
@@ -58,7 +60,7 @@ pub(super) fn default(env: &Env<'_>) -> Node {
         router_id: None,
         control: PathBuf::from("/run/announcerd/control.sock"),
         control_group: Some("announcerd".to_owned()),
-        state_dir: PathBuf::from("/var/lib/announcerd"),
+        state_dir: PathBuf::from(STATE_DIR),
         route_protocol: ROUTE_PROTOCOL,
         allowed_prefixes: None,
         init_timeout: Duration::from_secs(30),

@@ -1,28 +1,38 @@
 //! What `on_stop = "keep"` leaves in the kernel does not stay for ever: a small process waits out `keep_max` and sweeps,
 //! unless another daemon has taken the state folder by then.
 
+use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use super::clock;
-use super::netlink::sweep;
+use super::netlink::{left, sweep};
 use super::state::StateDir;
+use super::{clock, reload};
 use crate::config::model::Node;
+use crate::config::{ROUTE_PROTOCOL, STATE_DIR, mark_in};
 
-/// The hidden subcommand's arguments.
+/// How long a successor may take to come, where nobody says: after that it would not resume anyway.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// The hidden subcommand's arguments. A service manager, which ends what the daemon has started together with it, runs it
+/// without any, after each end of the daemon: then the configuration says the mark and the folder, and the state
+/// that was left, how long to wait.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AfterwardsArgs {
     /// Milliseconds to wait
-    #[arg(long)]
-    wait_ms: u64,
+    #[arg(long, requires = "protocol", requires = "state_dir")]
+    wait_ms: Option<u64>,
     /// Our mark in the kernel
     #[arg(long)]
-    protocol: u8,
+    protocol: Option<u8>,
     /// The state folder, whose lock a running daemon holds
     #[arg(long)]
-    state_dir: PathBuf,
+    state_dir: Option<PathBuf>,
+    /// The configuration that the daemon ran on
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
+    config: PathBuf,
 }
 
 /// Starts that process; it outlives us. A failure is logged: the next start or `announcerctl sweep` must clean up then.
@@ -42,16 +52,72 @@ pub fn start(node: &Node, after: Duration) {
 
 /// Waits and sweeps.
 pub fn main(args: &AfterwardsArgs) -> ExitCode {
-    std::thread::sleep(Duration::from_millis(args.wait_ms));
+    let Some((protocol, state_dir)) = whose(args) else {
+        eprintln!("announcerd: {}: its [node] route_protocol cannot be told", args.config.display());
+        return ExitCode::FAILURE;
+    };
+    let swept = match args.wait_ms {
+        Some(wait) => {
+            std::thread::sleep(Duration::from_millis(wait));
+            match claim(&state_dir) {
+                // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
+                None | Some((_, Some(_))) => Ok(Vec::new()),
+                Some((_held, None)) => sweep(protocol),
+            }
+        }
+        None => attend(protocol, &state_dir),
+    };
+    match swept {
+        Ok(removed) => {
+            removed.iter().for_each(|object| println!("removed {object}"));
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("announcerd: protocol {protocol}: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The mark, and the folder. None: the configuration is so broken that the mark would be a guess.
+fn whose(args: &AfterwardsArgs) -> Option<(u8, PathBuf)> {
+    if let (Some(protocol), Some(folder)) = (args.protocol, &args.state_dir) {
+        return Some((protocol, folder.clone()));
+    }
+    if let Ok((config, _)) = reload::read(&args.config) {
+        return Some((config.node.route_protocol, config.node.state_dir));
+    }
+    let protocol =
+        std::fs::read_to_string(&args.config).map_or(Some(ROUTE_PROTOCOL), |text| mark_in(&text))?;
+    Some((protocol, PathBuf::from(STATE_DIR)))
+}
+
+/// Sweeps once nothing is kept any more, or leaves it to a daemon that runs by then.
+fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
+    if left(protocol)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some((_, longer)) = claim(state_dir) else { return Ok(Vec::new()) };
+    let mut wait = longer.unwrap_or(GRACE);
+    loop {
+        std::thread::sleep(wait);
+        match claim(state_dir) {
+            None => return Ok(Vec::new()),
+            Some((_held, None)) => return sweep(protocol),
+            Some((_, Some(longer))) => wait = longer,
+        }
+    }
+}
+
+/// Takes the folder, so that no daemon starts meanwhile, and says how much longer what was left may stay. None: a running
+/// daemon holds it, and everything is its business.
+fn claim(state_dir: &Path) -> Option<(Option<StateDir>, Option<Duration>)> {
+    // Without a folder nobody holds it; and it must not be made again after it was removed for good.
+    if !state_dir.exists() {
+        return Some((None, None));
+    }
     let wall = clock::wall();
-    // Held by a running daemon: everything is its business now.
-    let Ok((_held, left)) = StateDir::open(&args.state_dir, &wall) else { return ExitCode::SUCCESS };
-    // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
-    if left.memory.kept_until.is_some_and(|until| until > wall.at) {
-        return ExitCode::SUCCESS;
-    }
-    match sweep(args.protocol) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    let (held, left) = StateDir::open(state_dir, &wall).ok()?;
+    let longer = left.memory.kept_until.map(|until| until.since(wall.at)).filter(|longer| !longer.is_zero());
+    Some((Some(held), longer))
 }

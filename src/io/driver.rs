@@ -425,7 +425,8 @@ impl Driver {
         match signal {
             SIGHUP => self.begin_reload(None),
             _ => {
-                self.manager.stopping("withdrawing and cleaning up");
+                let bound = self.core.stop_bound() + FAREWELL * 4;
+                self.manager.stopping("withdrawing and cleaning up", bound);
                 self.core.handle_event(Event::Terminate, clock::now());
             }
         }

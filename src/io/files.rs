@@ -1,9 +1,11 @@
 //! Files that the configuration names: passwords, lists of prefixes.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use nix::unistd::Group;
 
 /// More than any password.
 const SECRET_LARGEST: u64 = 4096;
@@ -12,7 +14,12 @@ const PREFIXES_LARGEST: u64 = 256 << 20;
 const GROUP: u32 = 0o070;
 const OTHERS: u32 = 0o007;
 
-/// Reads a password for a process of that effective user: from a file that nobody else can read or change.
+/// Whose members the packaged daemon counts among.
+const SERVICE_GROUP: &str = "announcerd";
+const GROUP_CHANGES: u32 = 0o030;
+
+/// Reads a password for a process of that effective user: from a file that nobody else can read or change. The group of
+/// the packaged daemon may read it, so that it may be root's, and root can check the configuration too.
 ///
 /// # Errors
 ///
@@ -35,7 +42,12 @@ pub fn prefixes(path: &Path) -> Result<Vec<u8>, String> {
 
 fn open(path: &Path) -> Result<(File, Metadata), String> {
     let shown = path.display();
-    let refused = |error: std::io::Error| format!("`{shown}` cannot be read: {error}");
+    let refused = |error: std::io::Error| match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "`{shown}` cannot be read by this user: {error}; for the group: chgrp {SERVICE_GROUP} {shown}, chmod 640 {shown}"
+        ),
+        _ => format!("`{shown}` cannot be read: {error}"),
+    };
     // Without waiting for a writer, should it be a pipe.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
@@ -65,10 +77,16 @@ fn private(path: &Path, file: &Metadata, euid: u32) -> Result<(), String> {
     if file.mode() & OTHERS != 0 {
         return Err(format!("`{shown}` can be read or changed by everybody: chmod 600 {shown}"));
     }
-    if file.mode() & GROUP != 0 && file.gid() != 0 {
+    let is_shared = file.mode() & GROUP != 0 && file.gid() != 0;
+    if is_shared && (file.mode() & GROUP_CHANGES != 0 || !is_service_group(file.gid())) {
         return Err(format!("`{shown}` can be read or changed by group {}: chmod 600 {shown}", file.gid()));
     }
     Ok(())
+}
+
+fn is_service_group(gid: u32) -> bool {
+    let service = Group::from_name(SERVICE_GROUP).ok().flatten();
+    service.is_some_and(|group| group.gid.as_raw() == gid)
 }
 
 #[cfg(test)]

@@ -67,9 +67,11 @@ impl Systemd {
         }
     }
 
-    /// The end begins.
-    pub fn stopping(&self, status: &str) {
-        self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+    /// The end begins, and may take `bound`: a unit whose TimeoutStopSec is shorter waits that long.
+    pub fn stopping(&self, status: &str, bound: Duration) {
+        let bound = u32::try_from(bound.as_micros()).unwrap_or(u32::MAX);
+        let bound = NotifyState::ExtendTimeoutUsec(bound);
+        self.send(&[NotifyState::Stopping, bound, NotifyState::Status(&one_line(status))]);
     }
 
     /// A line for `systemctl status`.
@@ -177,8 +179,8 @@ mod tests {
         assert!(usec.trim_end().parse::<u64>().unwrap() > 0);
         systemd.status("mainland MASTER");
         assert_eq!(heard(&manager), "STATUS=mainland MASTER\n");
-        systemd.stopping("bye");
-        assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=bye\n");
+        systemd.stopping("bye", Duration::from_secs(130));
+        assert_eq!(heard(&manager), "STOPPING=1\nEXTEND_TIMEOUT_USEC=130000000\nSTATUS=bye\n");
         assert_eq!(systemd.watchdog().tick(&systemd, Time::ZERO), None);
     }
 

@@ -48,7 +48,7 @@ use socket::Channel;
 
 pub use egress::Egress;
 pub use release::shortcoming;
-pub use sweep::sweep;
+pub use sweep::{left, sweep};
 
 /// Stack of each thread in octets: nothing is recursive, buffers are on the heap.
 const STACK: usize = 256 * 1024;

@@ -38,6 +38,15 @@ pub fn sweep(protocol: u8) -> io::Result<Vec<String>> {
     Ok(removed)
 }
 
+/// What [`sweep`] would remove now, as `ip` would print it.
+///
+/// Errors: the kernel cannot be asked.
+pub fn left(protocol: u8) -> io::Result<Vec<String>> {
+    let mut channel = Channel::open()?;
+    let links = all_links(&mut channel)?;
+    Ok(ours(&mut channel, protocol, &links)?.into_iter().map(|(_, _, text)| text).collect())
+}
+
 /// A message of removal and what it removes. What hangs on something comes before it: an address takes routes along, in
 /// silence, and a tunnel both.
 type Removal = (u16, Vec<u8>, String);
