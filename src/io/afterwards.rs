@@ -15,6 +15,8 @@ use crate::config::{ROUTE_PROTOCOL, STATE_DIR, mark_in};
 
 /// How long a successor may take to come, where nobody says: after that it would not resume anyway.
 const GRACE: Duration = Duration::from_secs(60);
+/// How long the service manager may take to start the daemon again after a crash.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// The hidden subcommand's arguments. A service manager, which ends what the daemon has started together with it, runs it
 /// without any, after each end of the daemon: then the configuration says the mark and the folder, and the state
@@ -60,9 +62,9 @@ pub fn main(args: &AfterwardsArgs) -> ExitCode {
         Some(wait) => {
             std::thread::sleep(Duration::from_millis(wait));
             match claim(&state_dir) {
+                Some((_held, kept)) if kept.is_none_or(|longer| longer.is_zero()) => sweep(protocol),
                 // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
-                None | Some((_, Some(_))) => Ok(Vec::new()),
-                Some((_held, None)) => sweep(protocol),
+                Some(_) | None => Ok(Vec::new()),
             }
         }
         None => attend(protocol, &state_dir),
@@ -97,20 +99,21 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
     if left(protocol)?.is_empty() {
         return Ok(Vec::new());
     }
-    let Some((_, longer)) = claim(state_dir) else { return Ok(Vec::new()) };
-    let mut wait = longer.unwrap_or(GRACE);
+    let Some((_, kept)) = claim(state_dir) else { return Ok(Vec::new()) };
+    // Kept no longer, and we are late: but a restart that follows at once must find everything as it was.
+    let mut wait = kept.unwrap_or(GRACE).max(RESTART);
     loop {
         std::thread::sleep(wait);
         match claim(state_dir) {
             None => return Ok(Vec::new()),
-            Some((_held, None)) => return sweep(protocol),
-            Some((_, Some(longer))) => wait = longer,
+            Some((_, Some(longer))) if !longer.is_zero() => wait = longer,
+            Some((_held, _)) => return sweep(protocol),
         }
     }
 }
 
-/// Takes the folder, so that no daemon starts meanwhile, and says how much longer what was left may stay. None: a running
-/// daemon holds it, and everything is its business.
+/// Takes the folder, so that no daemon starts meanwhile, and says how much longer what was kept on purpose may stay, if
+/// anything was. None: a running daemon holds it, and everything is its business.
 fn claim(state_dir: &Path) -> Option<(Option<StateDir>, Option<Duration>)> {
     // Without a folder nobody holds it; and it must not be made again after it was removed for good.
     if !state_dir.exists() {
@@ -118,6 +121,5 @@ fn claim(state_dir: &Path) -> Option<(Option<StateDir>, Option<Duration>)> {
     }
     let wall = clock::wall();
     let (held, left) = StateDir::open(state_dir, &wall).ok()?;
-    let longer = left.memory.kept_until.map(|until| until.since(wall.at)).filter(|longer| !longer.is_zero());
-    Some((Some(held), longer))
+    Some((Some(held), left.memory.kept_until.map(|until| until.since(wall.at))))
 }
