@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::bgp::ReadBgp;
 use super::check::ReadCheck;
 use super::guards::{Own, target};
 use super::instance::ReadInstance;
@@ -16,7 +17,12 @@ use crate::net::Prefix;
 const MAIN: u32 = 254;
 
 /// Runs all of it.
-pub(super) fn guard(report: &Report<'_>, checks: &[ReadCheck], instances: &[ReadInstance]) {
+pub(super) fn guard(
+    report: &Report<'_>,
+    checks: &[ReadCheck],
+    peers: &[ReadBgp],
+    instances: &[ReadInstance],
+) {
     let tunnels: Vec<&ReadTunnel> = instances.iter().flat_map(|i| &i.tunnels).collect();
     if tunnels.is_empty() {
         return;
@@ -25,6 +31,7 @@ pub(super) fn guard(report: &Report<'_>, checks: &[ReadCheck], instances: &[Read
     ends_are_unique(report, &tunnels);
     ways_do_not_lead_back(report, instances, &tunnels);
     nothing_outlives_its_tunnel(report, instances, &tunnels);
+    peers_are_there_before(report, peers, instances);
     let by_name: HashMap<&str, &ReadCheck> =
         checks.iter().rev().filter_map(|c| Some((c.name.as_deref()?, c))).collect();
     for instance in instances {
@@ -178,6 +185,23 @@ fn nothing_outlives_its_tunnel(report: &Report<'_>, instances: &[ReadInstance], 
                 report.line_of(&on.name)
             );
             report.error(read.span.clone(), format!("{}.address[{}]", instance.path, read.index), words);
+        }
+    }
+}
+
+/// A session that begins with the takeover comes seconds after it.
+fn peers_are_there_before(report: &Report<'_>, peers: &[ReadBgp], instances: &[ReadInstance]) {
+    let passing = instances.iter().flat_map(|i| &i.tunnels).filter(|t| t.tunnel.when == When::Master);
+    for tunnel in passing {
+        let inside =
+            |peer: &&ReadBgp| peer.bgp.as_ref().is_some_and(|b| is_inside(&tunnel.tunnel, b.session.peer));
+        for peer in peers.iter().filter(inside) {
+            let words = format!(
+                "is at the other end of the tunnel `{}` (line {}), which exists as MASTER only: no session can be there before a takeover, and the announcement comes seconds after it; write when = \"always\" at the tunnel",
+                tunnel.tunnel.name,
+                report.line_of(&tunnel.name)
+            );
+            report.warning(peer.peer_span.clone(), join(&peer.path, "peer"), words);
         }
     }
 }

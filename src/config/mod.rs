@@ -134,7 +134,7 @@ fn read<'s>(report: &Report<'s>, document: &DeTable<'s>, env: &Env<'_>) -> Optio
     bfd::resolve(report, whole_checks, peers.iter().filter_map(|p| Some((p, p.bgp.as_ref()?))));
     guards::guard(report, &node, &checks, &peers, &instances);
     guards_bgp::guard(report, &node, &peers, &instances);
-    guards_tunnel::guard(report, &checks, &instances);
+    guards_tunnel::guard(report, &checks, &peers, &instances);
     let names: Vec<model::Name> = peers.iter().filter_map(|p| p.name.clone()).collect();
     let bgp = peers.into_iter().map(|p| p.bgp.map(Arc::new)).collect::<Option<_>>()?;
     let checks = checks.into_iter().map(|c| c.check.map(Arc::new)).collect::<Option<_>>()?;
