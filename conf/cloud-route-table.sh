@@ -30,6 +30,10 @@ case "${1:-}" in
     line) wanted=${LINE:-none} ;;
     *) fail "usage: $0 vpn|line" ;;
 esac
+# One run at a time, by hand too.
+exec 9<"$settings"
+flock -w "${SETTLE_SECONDS:-30}" 9 || fail "another run is under way"
+
 # A call is tried once here: announcerd tries again, and by then it may be wanted otherwise.
 export AWS_MAX_ATTEMPTS=1 AWS_PAGER=
 
@@ -59,6 +63,7 @@ change() {
 converge() {
     table=$1
     asked=no
+    sure=no
     deadline=$(($(date +%s) + ${SETTLE_SECONDS:-30}))
     while :; do
         found=$(look "$table") || fail "$table: cannot be looked at"
@@ -69,6 +74,12 @@ converge() {
             none) now=none ;;
             available) [ "${2:-}" = True ] && now="a black hole" || now=${3:-unknown} ;;
         esac
+        if [ "$now" = "$wanted" ] && [ "$asked$sure" = nono ]; then
+            # What a run before this one asked for, and was killed over, may still be under way.
+            sure=yes
+            sleep "${AGAIN_SECONDS:-3}"
+            continue
+        fi
         if [ "$now" = "$wanted" ]; then
             echo "$table: $PREFIX_LIST -> $now"
             return 0

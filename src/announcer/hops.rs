@@ -27,11 +27,12 @@ impl Announcer {
             members.flat_map(|m| routes(&m.instance.config)).flat_map(|(_, _, nexthops)| &nexthops.hops);
         let before = std::mem::take(&mut self.gateways);
         for via in hops.filter(|hop| hop.dev.is_none()).filter_map(|hop| hop.via) {
-            let around = self.nets.iter().filter(|(net, _)| net.contains(via));
-            let nearest = around.max_by_key(|(net, _)| net.len()).map(|(_, dev)| dev);
-            if let Some(dev) = nearest.or_else(|| before.get(&via)) {
-                self.gateways.insert(via, dev.clone());
-            }
+            let around = || self.nets.iter().filter(|(net, _)| net.contains(via));
+            let nearest = around().map(|(net, _)| net.len()).max();
+            let on = around().filter(|(net, _)| Some(net.len()) == nearest).map(|(_, dev)| dev.clone());
+            let on: Vec<String> = on.collect();
+            let on = if on.is_empty() { before.get(&via).cloned().unwrap_or_default() } else { on };
+            self.gateways.insert(via, on);
         }
     }
 
@@ -87,8 +88,11 @@ impl Announcer {
 
     fn health(&self, hop: &NextHop, now: Time) -> Health {
         let link_ok = |dev: &String| self.links.get(dev).is_some_and(|l| l.admin_up && l.carrier);
-        let found = || self.gateways.get(&hop.via?);
-        if hop.dev.as_ref().or_else(found).is_some_and(|dev| !link_ok(dev)) {
+        let on = match (&hop.dev, hop.via) {
+            (Some(dev), _) => std::slice::from_ref(dev),
+            (None, via) => via.and_then(|via| self.gateways.get(&via)).map_or(&[][..], Vec::as_slice),
+        };
+        if !on.is_empty() && !on.iter().any(link_ok) {
             return Health::Down;
         }
         let Some(name) = &hop.check else { return Health::Up };

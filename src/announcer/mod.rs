@@ -80,8 +80,8 @@ pub struct Announcer {
     links: BTreeMap<String, LinkState>,
     /// The networks of the links, as the last dump had them.
     nets: Vec<(Prefix, String)>,
-    /// The links on which gateways without a `dev` were last found.
-    gateways: BTreeMap<IpAddr, String>,
+    /// The links on which gateways without a `dev` were last found, several where several are as near.
+    gateways: BTreeMap<IpAddr, Vec<String>>,
     fib: Fib,
     dump: kernel::DumpState,
     bfd: bfd::Sessions,

@@ -297,7 +297,7 @@ impl Session {
         }
         let poll = self.timing.is_polling() && self.state != State::AdminDown;
         if poll {
-            self.timing.polled();
+            self.timing.polled(now);
         }
         self.put(poll, false, out);
         self.is_news = false;

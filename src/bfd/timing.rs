@@ -38,6 +38,8 @@ pub(super) struct Timing {
     poll: Poll,
     /// Packets with the P bit that no Final has come for.
     unanswered: u32,
+    /// When the last of them went out.
+    polled_at: Option<Time>,
     last_tx: Option<Time>,
     /// The interval when the last packet went out.
     last_interval: Option<Duration>,
@@ -61,6 +63,7 @@ impl Timing {
             remote_multiplier: 0,
             poll: Poll::Idle,
             unanswered: 0,
+            polled_at: None,
             last_tx: None,
             last_interval: None,
             last_rx: None,
@@ -142,13 +145,20 @@ impl Timing {
 
     pub fn start_poll(&mut self, now: Time) {
         self.poll = match self.poll {
-            Poll::Idle => Poll::Active { since: now, again: false, stale: self.unanswered },
+            Poll::Idle => {
+                // What was asked so long ago was answered, or is lost.
+                if self.polled_at.is_none_or(|at| now.since(at) >= self.detection_time()) {
+                    self.unanswered = 0;
+                }
+                Poll::Active { since: now, again: false, stale: self.unanswered }
+            }
             Poll::Active { since, stale, .. } => Poll::Active { since, again: true, stale },
         };
     }
 
     /// A packet with the P bit went out.
-    pub fn polled(&mut self) {
+    pub fn polled(&mut self, now: Time) {
+        self.polled_at = Some(now);
         self.unanswered = self.unanswered.saturating_add(1);
     }
 

@@ -6,6 +6,8 @@ use super::wire::{Malformed, Reader};
 
 /// RFC 1035 section 2.3.4: the whole name with its length octets.
 const LONGEST: usize = 255;
+/// Pointers in one name: it has no more labels than that, and a message built of nothing else would cost a while.
+const MOST_JUMPS: usize = 127;
 /// RFC 1035 section 2.3.4.
 const LONGEST_LABEL: usize = 63;
 /// A pointer, not a length: RFC 1035 section 4.1.4.
@@ -72,7 +74,7 @@ impl Name {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut octets = Vec::with_capacity(32);
         let mut here = reader.clone();
-        let mut jumped = false;
+        let mut jumps = 0;
         let mut least = reader.at();
         loop {
             let length = here.octet()?;
@@ -80,11 +82,11 @@ impl Name {
                 0 => break,
                 l if l & POINTER == POINTER => {
                     let target = usize::from(l & !POINTER) << 8 | usize::from(here.octet()?);
-                    if !jumped {
+                    if jumps == 0 {
                         *reader = here.clone();
-                        jumped = true;
                     }
-                    if target >= least {
+                    jumps += 1;
+                    if target >= least || jumps > MOST_JUMPS {
                         return Err(Malformed);
                     }
                     least = target;
@@ -102,7 +104,7 @@ impl Name {
             }
         }
         octets.push(0);
-        if !jumped {
+        if jumps == 0 {
             *reader = here;
         }
         Ok(Name(octets))

@@ -62,9 +62,10 @@ pub fn main(args: &AfterwardsArgs) -> ExitCode {
         Some(wait) => {
             std::thread::sleep(Duration::from_millis(wait));
             match claim(&state_dir) {
-                Some((_held, kept)) if kept.is_none_or(|longer| longer.is_zero()) => sweep(protocol),
+                Ok(Some((_held, kept))) if kept.is_none_or(|longer| longer.is_zero()) => sweep(protocol),
                 // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
-                Some(_) | None => Ok(Vec::new()),
+                Ok(_) => Ok(Vec::new()),
+                Err(e) => Err(e),
             }
         }
         None => attend(protocol, &state_dir),
@@ -99,14 +100,15 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
     if left(protocol)?.is_empty() {
         return Ok(Vec::new());
     }
-    let Some((_, kept)) = claim(state_dir) else { return Ok(Vec::new()) };
-    // Kept no longer, and we are late: but a restart that follows at once must find everything as it was.
-    let mut wait = kept.unwrap_or(GRACE).max(RESTART);
+    let Some((_, kept)) = claim(state_dir)? else { return Ok(Vec::new()) };
+    std::thread::sleep(kept.unwrap_or(GRACE));
     loop {
-        std::thread::sleep(wait);
-        match claim(state_dir) {
+        // Another daemon may have died this moment: the restart that follows must find everything as it was. (Its end has
+        // the service manager start this anew.)
+        std::thread::sleep(RESTART);
+        match claim(state_dir)? {
             None => return Ok(Vec::new()),
-            Some((_, Some(longer))) if !longer.is_zero() => wait = longer,
+            Some((_, Some(longer))) if !longer.is_zero() => std::thread::sleep(longer),
             Some((_held, _)) => return sweep(protocol),
         }
     }
@@ -114,12 +116,23 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
 
 /// Takes the folder, so that no daemon starts meanwhile, and says how much longer what was kept on purpose may stay, if
 /// anything was. None: a running daemon holds it, and everything is its business.
-fn claim(state_dir: &Path) -> Option<(Option<StateDir>, Option<Duration>)> {
+///
+/// # Errors
+///
+/// It cannot be told whether one runs: nothing may be swept then.
+fn claim(state_dir: &Path) -> io::Result<Option<(Option<StateDir>, Option<Duration>)>> {
     // Without a folder nobody holds it; and it must not be made again after it was removed for good.
     if !state_dir.exists() {
-        return Some((None, None));
+        return Ok(Some((None, None)));
     }
     let wall = clock::wall();
-    let (held, left) = StateDir::open(state_dir, &wall).ok()?;
-    Some((Some(held), left.memory.kept_until.map(|until| until.since(wall.at))))
+    let Ok((held, left)) = StateDir::open(state_dir, &wall) else { return Ok(None) };
+    if !held.is_locked() {
+        let words = format!(
+            "the lock in {} cannot be taken, so nobody knows whether announcerd runs, and nothing is swept: `announcerctl sweep` does",
+            state_dir.display()
+        );
+        return Err(io::Error::other(words));
+    }
+    Ok(Some((Some(held), left.memory.kept_until.map(|until| until.since(wall.at)))))
 }

@@ -170,8 +170,17 @@ isp_has
 never_removed "by an upgrade"
 # In the ISP's own words: it kept the route of a session that had gone.
 journalctl -b -u announcerd | grep -q "handing over"
-not test -e /run/announcerd.upgrade
+not test -e /run/announcerd.install
 ok "upgraded"
+
+# A file that the new version refuses: the old daemon runs on, and somebody is told.
+pid=$(main_pid)
+echo 'surprise = 1' >>/etc/announcer.toml
+/var/lib/dpkg/info/announcerd.postinst configure 0.1.0 2>&1 | grep -q "the old one runs on"
+[ "$(main_pid)" = "$pid" ]
+sed -i '$d' /etc/announcer.toml
+never_removed "by an upgrade that cannot be"
+ok "not upgraded"
 
 mkdir -p /run/systemd/system/announcerd.service.d
 printf '[Service]\nWatchdogSec=4\n' >/run/systemd/system/announcerd.service.d/test.conf

@@ -68,6 +68,7 @@ pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(J
             drained: now,
             board_at: now,
             wake: None,
+            stops: false,
             called: true,
             rung: true,
             batch: 1,
@@ -105,6 +106,8 @@ struct Worker {
     board_at: Time,
     /// When we meant to wake: the timer is set to it.
     wake: Option<Time>,
+    /// This is the last turn.
+    stops: bool,
     /// The driver wants something.
     called: bool,
     /// Packets may be in the sockets.
@@ -123,7 +126,7 @@ impl Worker {
                 // Before anything is heard: what the neighbours say now may be about our absence.
                 self.speaker.forgive(away, &why(), now);
             }
-            let stops = std::mem::take(&mut self.called) && self.take_mail(now);
+            self.stops |= std::mem::take(&mut self.called) && self.take_mail(now);
             if self.rung {
                 self.hear(self.batch);
             }
@@ -137,8 +140,8 @@ impl Worker {
             }
             self.speaker.handle_timeout(now);
             self.retry(now);
-            self.speak(now, if stops { FAREWELLS } else { 1 });
-            if stops || !self.tell() {
+            self.speak(now);
+            if self.stops || !self.tell() {
                 return;
             }
             self.show(now, false);
@@ -264,7 +267,7 @@ impl Worker {
                 }
                 let now = clock::now();
                 self.speaker.rouse(now);
-                self.speak(now, 1);
+                self.speak(now);
             }
             empty &= count < budget;
             most = most.max(count);
@@ -299,8 +302,9 @@ impl Worker {
         (limit, false)
     }
 
-    /// What is due, each packet `times` times.
-    fn speak(&mut self, now: Time, times: usize) {
+    /// What is due; last words several times.
+    fn speak(&mut self, now: Time) {
+        let times = if self.stops { FAREWELLS } else { 1 };
         let mut octets = Vec::with_capacity(MAX_LEN);
         while let Some(id) = self.speaker.poll_transmit(now, &mut octets) {
             for _ in 0..times {

@@ -59,6 +59,8 @@ pub(super) struct SeenAddress {
     pub address: AddressObject,
     /// Whose it is; 0 if nobody said.
     pub protocol: u8,
+    /// What it can reach on a link that is known.
+    pub net: Option<Prefix>,
 }
 
 /// The protocol of a route message, without decoding it.
@@ -247,6 +249,10 @@ pub(super) fn address(payload: &[u8], links: &Links) -> Option<SeenAddress> {
     let address = local.or(peer)?;
     Some(SeenAddress {
         address: AddressObject { dev: name(links, header.index), address, len: header.prefix_len, scope },
+        // With a peer the prefix is the peer's.
+        net: links
+            .name(header.index)
+            .and_then(|_| Prefix::containing(peer.unwrap_or(address), header.prefix_len)),
         protocol,
     })
 }

@@ -11,8 +11,8 @@ use super::standing::{Standing, exists};
 use super::{decode, encode, rules, tunnels};
 use crate::announcer::Event;
 use crate::announcer::event::{Dump, DumpId};
-use crate::fib::object::{AddressObject, Object, Op};
-use crate::net::{Family, Prefix};
+use crate::fib::object::{Object, Op};
+use crate::net::Family;
 
 /// What there is to read.
 pub(super) enum Job {
@@ -84,8 +84,7 @@ fn snapshot(channel: &mut Channel, protocol: u8) -> io::Result<Dump> {
         // Addresses before routes: the order in which they were made.
         let mut seen = Vec::new();
         collect(channel, &encode::get_addresses(family, None), &mut seen, |p| decode::address(p, &links))?;
-        let net = |a: &AddressObject| Some((Prefix::containing(a.address, a.len)?, a.dev.clone()));
-        nets.extend(seen.iter().filter_map(|s| net(&s.address)));
+        nets.extend(seen.iter().filter_map(|s| Some((s.net?, s.address.dev.clone()))));
         let ours = seen.into_iter().filter(|s| s.protocol == protocol);
         objects.extend(ours.map(|s| Object::Address(s.address)));
     }

@@ -62,6 +62,7 @@ pub struct StateDir {
     writer: Writer,
     boot_id: String,
     next_beat: Option<Time>,
+    locked: bool,
 }
 
 impl StateDir {
@@ -75,8 +76,9 @@ impl StateDir {
     fn open_in_boot(path: &Path, clock: &WallClock, boot_id: &str) -> Result<(Self, Loaded), StateError> {
         let mut folder = Folder::new(path);
         let mut notes = Vec::new();
+        let mut locked = false;
         match folder.claim() {
-            Ok(()) => {}
+            Ok(()) => locked = true,
             Err(FolderError::Locked(pid)) => return Err(StateError::InUse { path: path.to_owned(), pid }),
             Err(FolderError::Os(e)) => {
                 notes.push(format!("{}: {e}; state is not saved until that is mended", path.display()));
@@ -88,7 +90,12 @@ impl StateDir {
         loaded.events = journal.events();
         loaded.note = (!notes.is_empty()).then(|| notes.join("; "));
         let writer = Writer::start(folder, journal, boot_id.to_owned()).map_err(StateError::Thread)?;
-        Ok((StateDir { writer, boot_id: boot_id.to_owned(), next_beat: None }, loaded))
+        Ok((StateDir { writer, boot_id: boot_id.to_owned(), next_beat: None, locked }, loaded))
+    }
+
+    /// False if the folder could not be locked, so that nobody is kept out by us.
+    pub fn is_locked(&self) -> bool {
+        self.locked
     }
 
     /// Saves soon, in the background; what was asked for before and not yet written is skipped.
