@@ -59,7 +59,7 @@ fn gobgp_looks_again() {
     pair.wait_advertised(&node);
     let has = |wanted: bool| {
         until("both prefixes, or neither", &node, || {
-            [PREFIX, PREFIX6].iter().all(|p| !rib(&pair, p).is_empty() == wanted)
+            [PREFIX, PREFIX6].iter().all(|p| rib(&pair, p).is_empty() != wanted)
         });
     };
     has(true);
