@@ -15,48 +15,11 @@ use announcerd::bgp::{ConnId, Origin, Peer, PeerConfig, PeerEffect, PeerEvent, P
 use announcerd::net::Prefix;
 use announcerd::time::Time;
 
+use crate::line::{Link, THEM, Troubles, US};
 use crate::rng::Rng;
 use crate::view::{Heard, View};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// One way of a connection.
-#[derive(Debug, Default)]
-struct Way {
-    /// Taken from the speaker, not yet with the other.
-    octets: Vec<u8>,
-    written: u64,
-    acked: u64,
-    /// A delivery is due, or waits for the line.
-    moving: bool,
-    /// The speaker closed: what is in the way is the last.
-    finished: bool,
-}
-
-/// A TCP connection, seen from both ends.
-#[derive(Debug)]
-struct Link {
-    id: u64,
-    peer: PeerId,
-    ours: ConnId,
-    theirs: ConnId,
-    /// The ends that still know it.
-    open: [bool; 2],
-    /// What goes to the ISP, and what comes from it.
-    ways: [Way; 2],
-    /// Nothing gets through any more, and nobody is told.
-    dead: bool,
-    /// How much of ours is taken before the far side reads.
-    capacity: usize,
-    /// We have more for it.
-    wants: bool,
-    /// What our octets say, when written and when read.
-    told: View,
-    view: View,
-}
-
-const US: usize = 0;
-const THEM: usize = 1;
 
 /// Something on its way.
 #[derive(Debug)]
@@ -74,33 +37,6 @@ enum Parcel {
         peer: Option<PeerId>,
         conn: ConnId,
     },
-}
-
-/// What happened on the line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Troubles {
-    pub sessions: u64,
-    /// Two connections at a time.
-    pub collisions: u64,
-    /// NOTIFICATIONs of either side that say Hold Timer Expired.
-    pub expiries: u64,
-    /// ROUTE-REFRESHs.
-    pub refreshes: u64,
-    /// Our octets had to wait for room.
-    pub stalls: u64,
-    /// Ends that learnt by a reset that the other had forgotten the connection.
-    pub half_open: u64,
-}
-
-impl Troubles {
-    pub fn add(&mut self, o: &Troubles) {
-        self.sessions += o.sessions;
-        self.collisions += o.collisions;
-        self.expiries += o.expiries;
-        self.refreshes += o.refreshes;
-        self.stalls += o.stalls;
-        self.half_open += o.half_open;
-    }
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 mod isp;
 mod kernel;
+mod line;
 mod rng;
 mod scenario;
 mod scripts;

@@ -17,8 +17,9 @@ use announcerd::net::Prefix;
 use announcerd::status::{Status, WallClock};
 use announcerd::time::Time;
 
-use crate::isp::{Isp, Troubles};
+use crate::isp::Isp;
 use crate::kernel::{Kernel, Owner};
+use crate::line::Troubles;
 use crate::rng::Rng;
 use crate::scenario;
 use crate::scripts::Scripts;
