@@ -147,6 +147,14 @@ pub struct BgpStatus {
     pub last_error: Option<String>,
 }
 
+impl BgpStatus {
+    /// A peer before the first try, which waits until the kernel's state is known.
+    pub(crate) fn idle(name: &str) -> Self {
+        let state = crate::bgp::PeerState::Idle.to_string();
+        BgpStatus { name: name.to_owned(), state, uptime_s: 0, advertised: 0, last_error: None }
+    }
+}
+
 /// A BFD session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BfdStatus {

@@ -480,6 +480,9 @@ impl Announcer {
     }
 
     pub(super) fn bgp_status(&self, now: Time) -> Vec<BgpStatus> {
+        if !self.peers.started {
+            return self.config.bgp.iter().map(|b| BgpStatus::idle(&b.session.name)).collect();
+        }
         let shown = self.peers.all.values().filter(|p| !p.retired);
         shown
             .map(|p| {

@@ -30,6 +30,27 @@ impl Told {
         Told(vec![Run { end: len, route: None, repeat: false }])
     }
 
+    /// Of what was told of single indices under an earlier table, in ascending order.
+    pub fn of<'a>(len: usize, told: impl IntoIterator<Item = (usize, &'a Route, bool)>) -> Self {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut extend = |end, route: Option<&Route>, repeat| match runs.last_mut() {
+            Some(last) if last.repeat == repeat && last.route.as_ref() == route => last.end = end,
+            _ => runs.push(Run { end, route: route.cloned(), repeat }),
+        };
+        let mut next = 0;
+        for (index, route, repeat) in told {
+            if index > next {
+                extend(index, None, false);
+            }
+            extend(index + 1, Some(route), repeat);
+            next = index + 1;
+        }
+        if next < len || next == 0 {
+            extend(len, None, false);
+        }
+        Told(runs)
+    }
+
     fn spans(&self) -> impl Iterator<Item = (usize, &Run)> {
         let starts = std::iter::once(0).chain(self.0.iter().map(|run| run.end));
         starts.zip(&self.0).filter(|(start, run)| *start < run.end)
@@ -72,21 +93,12 @@ impl Told {
 
     /// `from..to`, within one run, has been told `route`.
     pub fn set(&mut self, from: usize, to: usize, route: Option<Route>) {
-        self.put(from, to, route, false);
-    }
-
-    /// Index `at` was told `route` under an earlier table.
-    pub fn adopt(&mut self, at: usize, route: &Route, repeat: bool) {
-        self.put(at, at + 1, Some(route.clone()), repeat);
-    }
-
-    fn put(&mut self, from: usize, to: usize, route: Option<Route>, repeat: bool) {
         let at = self.0.partition_point(|run| run.end <= from);
         let Some(old) = self.0.get(at).cloned() else { return };
         let start = at.checked_sub(1).and_then(|before| self.0.get(before)).map_or(0, |run| run.end);
         let new = [
             (from > start).then(|| Run { end: from, ..old.clone() }),
-            Some(Run { end: to, route, repeat }),
+            Some(Run { end: to, route, repeat: false }),
             (to < old.end).then_some(old),
         ];
         self.0.splice(at..=at, new.into_iter().flatten());
@@ -151,13 +163,17 @@ mod tests {
         told.set(2, 5, None);
         assert_eq!(told.shown(), "0-2:1 2-5:none 5-10:1! ");
         assert_eq!(told.count(), 7);
-        told.adopt(3, &route(7), false);
-        assert_eq!(told.shown(), "0-2:1 2-3:none 3-4:7 4-5:none 5-10:1! ");
-        told.set(3, 4, None);
         told.set(5, 10, None);
         told.set(0, 2, None);
         assert_eq!(told.shown(), "0-10:none ");
         assert!(told.is_nothing());
+        let (one, two) = (route(1), route(2));
+        let told = Told::of(
+            8,
+            [(1, &one, false), (2, &one, false), (3, &one, true), (4, &two, true), (7, &one, false)],
+        );
+        assert_eq!(told.shown(), "0-1:none 1-3:1 3-4:1! 4-5:2! 5-7:none 7-8:1 ");
+        assert_eq!((Told::of(3, []), Told::of(0, [])), (Told::nothing(3), Told::nothing(0)));
         assert_eq!(Told::nothing(0).last_other_than(&route(1)), None);
     }
 }

@@ -114,6 +114,8 @@ struct Driver {
     past: Arc<[EventStatus]>,
     /// The last transition that the log has.
     logged: u64,
+    /// What operators asked for, which the log does not have yet.
+    asked: Vec<String>,
     ready: bool,
     ending: Option<Ending>,
 }
@@ -156,6 +158,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         path: path.to_owned(),
         past: loaded.events.into(),
         logged: last,
+        asked: Vec::new(),
         ready: false,
         ending: None,
     };
@@ -287,6 +290,9 @@ impl Driver {
                 Effect::Exit { sweep_after } => self.ending = Some(Ending { sweep_after }),
             }
         }
+        for said in self.asked.drain(..) {
+            tracing::info!("{said}");
+        }
         for effect in words {
             match effect {
                 Effect::Journal(record) => self.journal(&record),
@@ -343,6 +349,7 @@ impl Driver {
 
     fn answer(&mut self, request: ControlRequest) {
         let (id, now, wall) = (request.id, clock::now(), clock::wall());
+        self.asked.extend(request.said);
         match request.ask {
             Ask::Status => {
                 let status = self.status(now, &wall);

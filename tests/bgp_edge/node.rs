@@ -122,8 +122,12 @@ impl Node {
 
     /// Our end's address, of a connection that we made.
     pub fn connected(&mut self) -> std::net::SocketAddr {
-        self.wait_event("connection", |event| match event {
-            PeerEvent::TransportConnected { conn, local } if *conn == TRY => Some(*local),
+        self.connected_as(TRY)
+    }
+
+    pub fn connected_as(&mut self, wanted: ConnId) -> std::net::SocketAddr {
+        self.wait_event("connection", move |event| match event {
+            PeerEvent::TransportConnected { conn, local } if *conn == wanted => Some(*local),
             PeerEvent::TransportFailed { reason, .. } => panic!("{reason}"),
             _ => None,
         })

@@ -26,6 +26,8 @@ fn equal_keys_make_a_session_and_changed_keys_the_next_one() {
         a.set_peer(keyed(other, "second"));
         let again = announcerd::bgp::ConnId { serial: 1, ..TRY };
         a.with(move |edge| edge.connect(crate::node::PEER, again));
+        // The other side may hear of it first.
+        a.connected_as(again);
         let second = b.accepted();
         assert_ne!(first, second);
         a.write(again, b"new");

@@ -286,3 +286,17 @@ fn a_living_session_is_a_witness() {
     let took = rig.until("the announcement", 60 * SECOND, |r| r.has_told(HEARS));
     assert!(took < 5 * SECOND, "{took:?}");
 }
+
+/// Peers exist once the kernel is known, and are shown from the first moment on: an operator who asks during a slow start
+/// must not read that none is configured.
+#[test]
+fn peers_are_shown_before_they_may_connect() {
+    let mut rig = Rig::new(&announcing(""));
+    let shown = |rig: &Rig| -> Vec<(String, String)> {
+        rig.status().bgp.into_iter().map(|b| (b.name, b.state)).collect()
+    };
+    let row = |state: &str| vec![("isp-a".to_owned(), state.to_owned())];
+    assert_eq!(shown(&rig), row("Idle"));
+    rig.run(10 * SECOND);
+    assert_eq!(shown(&rig), row("Established"));
+}

@@ -42,6 +42,42 @@ fn rib(pair: &Pair, prefix: &str) -> String {
     answer.ok().filter(|a| a.contains(prefix)).unwrap_or_default()
 }
 
+/// How many messages GoBGP has counted; it leaves zeros out.
+fn count(pair: &Pair, way: &str, kind: &str) -> u64 {
+    let answer = pair.them.run(&["gobgp", "neighbor", "203.0.113.2", "-j"]).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    said["state"]["messages"][way][kind].as_u64().unwrap_or(0)
+}
+
+/// GoBGP keeps what it was told and looks at that again: `softresetin` of 3.10 sends no ROUTE-REFRESH though RFC 2918 was
+/// negotiated. Should another version ask, it is answered with everything. It loses nothing, in the same session.
+#[test]
+fn gobgp_looks_again() {
+    let pair = Pair::new(&[]);
+    let _gobgpd = gobgpd(&pair, true);
+    let node = pair.node("");
+    pair.wait_advertised(&node);
+    let has = |wanted: bool| {
+        until("both prefixes, or neither", &node, || {
+            [PREFIX, PREFIX6].iter().all(|p| rib(&pair, p).is_empty() != wanted)
+        });
+    };
+    has(true);
+    let before = count(&pair, "received", "update");
+    assert!(before >= 2);
+    pair.them.run(&["gobgp", "neighbor", "203.0.113.2", "softresetin"]).unwrap();
+    has(true);
+    // Later words on the same connection: what the reset led to came before.
+    pair.healthy(false);
+    has(false);
+    pair.healthy(true);
+    has(true);
+    let asked = count(&pair, "sent", "refresh");
+    let updates = count(&pair, "received", "update");
+    assert!(updates >= before + 4 + asked, "asked {asked} times; {before} and then {updates} UPDATEs");
+    assert_eq!(count(&pair, "received", "open"), 1);
+}
+
 fn story(passive: bool, session: &str) {
     let pair = Pair::new(&[]);
     let _gobgpd = gobgpd(&pair, passive);

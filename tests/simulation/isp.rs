@@ -1,231 +1,434 @@
-//! A model ISP: a BGP speaker of our own on the far side, and what it learns from our octets. It reboots, goes silent,
-//! and cuts connections.
+//! Model ISPs: each a BGP speaker of our own on the far side, a line to it with every kind of trouble, and what the ISP
+//! learns from our octets.
+//!
+//! A line delays, hands octets over in odd pieces, and holds them while it is cut; one end may forget a connection
+//! without the other's knowledge (half-open), or be reset; the far side reboots, reads slowly, connects while we do
+//! (collision), and asks for everything again, twenty times at once. News of different kinds overtake one another.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use announcerd::announcer::Announcer;
 use announcerd::announcer::event::{Event, PeerId};
-use announcerd::bgp::wire::header::{Frame, MessageType, frame};
-use announcerd::bgp::wire::update::{Update, UpdateContext};
-use announcerd::bgp::{ConnId, Origin, Peer, PeerConfig, PeerEffect, PeerEvent};
-use announcerd::net::{Asn, Prefix, RouterId};
+use announcerd::bgp::{ConnId, Origin, Peer, PeerConfig, PeerEffect, PeerEvent, PeerState};
+use announcerd::net::Prefix;
 use announcerd::time::Time;
 
-const LATENCY: Duration = Duration::from_millis(2);
+use crate::line::{Link, THEM, Troubles, US};
+use crate::rng::Rng;
+use crate::view::{Heard, View};
 
-/// A TCP connection, seen from both ends.
-#[derive(Debug)]
-struct Link {
-    ours: ConnId,
-    theirs: ConnId,
-    written: u64,
-    /// Announced on it and not withdrawn.
-    view: BTreeSet<Prefix>,
-}
+const MILLI: Duration = Duration::from_millis(1);
 
 /// Something on its way.
 #[derive(Debug)]
-pub enum Parcel {
-    /// For the core.
-    Ours(PeerEvent),
-    /// For the far speaker.
-    Theirs(PeerEvent),
+enum Parcel {
+    Core(PeerId, PeerEvent),
+    Far(PeerEvent),
+    /// Octets from that end.
+    Flow {
+        link: u64,
+        from: usize,
+    },
+    /// That end connects.
+    Connect {
+        from: usize,
+        peer: Option<PeerId>,
+        conn: ConnId,
+    },
 }
 
 #[derive(Debug)]
 pub struct Isp {
+    pub name: &'static str,
+    config: PeerConfig,
     far: Peer,
-    /// The core's number for it; None before it is configured.
-    id: Option<PeerId>,
-    link: Option<Link>,
+    /// The core's numbers for it, the one in use last; none before it is configured.
+    ids: Vec<PeerId>,
+    links: Vec<Link>,
     serial: u64,
-    /// Neither connects nor answers: a cut line.
-    pub silent: bool,
-    pub sessions: u64,
-    post: Vec<(Time, Parcel)>,
-    reboots: u64,
-}
-
-/// The ISP's side of the session that `scenario` configures.
-fn far_config() -> PeerConfig {
-    let id = RouterId("203.0.113.1".parse().expect("an address"));
-    let mut config =
-        PeerConfig::new("standby", "203.0.113.2".parse().expect("an address"), Asn(64501), Asn(64500), id);
-    config.passive = true;
-    config.hold_time = Duration::from_secs(9);
-    config
+    agenda: BTreeMap<(Time, u64), Parcel>,
+    rng: Rng,
+    /// Nothing gets through: a cut line.
+    silent: bool,
+    slow_until: Time,
+    pub troubles: Troubles,
 }
 
 impl Isp {
-    pub fn new(now: Time) -> Self {
-        let far = Peer::new(far_config(), 1, false, now);
-        Isp { far, id: None, link: None, serial: 0, silent: false, sessions: 0, post: Vec::new(), reboots: 0 }
+    /// `config`: the far side's.
+    pub fn new(name: &'static str, config: PeerConfig, seed: u64, now: Time) -> Self {
+        let far = Peer::new(config.clone(), seed, false, now);
+        Isp {
+            name,
+            config,
+            far,
+            ids: Vec::new(),
+            links: Vec::new(),
+            serial: 0,
+            agenda: BTreeMap::new(),
+            rng: Rng::new(seed),
+            silent: false,
+            slow_until: now,
+            troubles: Troubles::default(),
+        }
     }
 
-    /// What the ISP would route to us now.
-    pub fn view(&self) -> BTreeSet<Prefix> {
-        self.link.as_ref().map(|l| l.view.clone()).unwrap_or_default()
+    /// The core's numbers for this ISP are these.
+    pub fn configured(&mut self, ids: Vec<PeerId>) {
+        self.ids = ids;
+        let gone = self.links.iter().filter(|l| !self.ids.contains(&l.peer));
+        let gone: Vec<u64> = gone.map(|l| l.id).collect();
+        gone.into_iter().for_each(|id| self.forget(id, US));
     }
 
-    /// The core's peers are these.
-    pub fn configured(&mut self, id: Option<PeerId>) {
-        self.id = id;
+    pub fn is(&self, id: PeerId) -> bool {
+        self.ids.contains(&id)
     }
 
     pub fn next(&self) -> Option<Time> {
-        let post = self.post.iter().map(|(t, _)| *t).min();
-        post.into_iter().chain(self.far.poll_timeout()).min()
+        let agenda = self.agenda.keys().next().map(|(at, _)| *at);
+        agenda.into_iter().chain(self.far.poll_timeout()).min()
+    }
+
+    /// What the ISP would route to us now, if that is all that we have told it and nothing is on its way or in trouble.
+    pub fn settled(&self) -> Option<&View> {
+        let [link] = self.links.as_slice() else { return None };
+        let quiet = link.ways.iter().all(|way| way.octets.is_empty() && !way.finished);
+        let well = link.open == [true; 2] && !link.dead && !link.wants && !self.silent;
+        (quiet && well && self.far.state() == PeerState::Established).then_some(&link.view)
+    }
+
+    fn post(&mut self, after: Duration, now: Time, parcel: Parcel) {
+        self.serial += 1;
+        self.agenda.insert((now + after, self.serial), parcel);
+    }
+
+    fn latency(&mut self) -> Duration {
+        self.rng.between(MILLI, 20 * MILLI)
+    }
+
+    /// The line is cut, or mended: then what TCP kept goes on its way.
+    pub fn cut(&mut self, silent: bool, now: Time) {
+        self.silent = silent;
+        if !silent {
+            let waiting: Vec<(u64, usize)> =
+                self.links.iter().flat_map(|l| [US, THEM].map(|from| (l.id, from))).collect();
+            for (link, from) in waiting {
+                self.flow(link, from, now);
+            }
+        }
     }
 
     /// Our process died: the kernel resets its connections, unless nothing gets through.
     pub fn our_crash(&mut self, now: Time) {
-        self.post.retain(|(_, p)| matches!(p, Parcel::Theirs(_)));
-        self.hang_up(now);
-    }
-
-    /// The connection breaks; each side notices, unless the line is cut.
-    pub fn reset(&mut self, now: Time) {
-        if let Some(link) = &self.link {
-            let event = PeerEvent::Closed { conn: link.ours, reason: "connection reset".into() };
-            self.post.push((now + LATENCY, Parcel::Ours(event)));
-        }
-        self.hang_up(now);
+        self.agenda.retain(|_, p| !matches!(p, Parcel::Core(..) | Parcel::Connect { from: US, .. }));
+        self.ids.clear();
+        self.abandon(US, now);
     }
 
     /// The far speaker restarts from nothing.
     pub fn reboot(&mut self, now: Time) {
-        self.reset(now);
-        self.reboots += 1;
-        self.post.retain(|(_, p)| matches!(p, Parcel::Ours(_)));
-        self.far = Peer::new(far_config(), self.reboots, false, now);
+        self.agenda.retain(|_, p| !matches!(p, Parcel::Far(_) | Parcel::Connect { from: THEM, .. }));
+        self.far = Peer::new(self.config.clone(), self.rng.next(), false, now);
+        self.abandon(THEM, now);
     }
 
-    fn hang_up(&mut self, now: Time) {
-        if let Some(link) = self.link.take() {
-            let event = PeerEvent::Closed { conn: link.theirs, reason: "connection reset".into() };
-            self.post.push((now + LATENCY, Parcel::Theirs(event)));
-        }
-    }
-
-    /// The core wants something done with its connection. Returns the prefixes that its octets announced.
-    pub fn effect(&mut self, effect: PeerEffect, core: &mut Announcer, now: Time) -> Vec<Prefix> {
-        match effect {
-            PeerEffect::Connect { conn } if !self.silent => {
-                self.reset(now);
-                self.serial += 1;
-                let theirs = ConnId { origin: Origin::Incoming, serial: self.serial };
-                let local: SocketAddr = "203.0.113.2:1790".parse().expect("an address");
-                let far: SocketAddr = "203.0.113.1:179".parse().expect("an address");
-                self.post.push((
-                    now + LATENCY,
-                    Parcel::Theirs(PeerEvent::TransportAccepted { conn: theirs, local: far }),
-                ));
-                self.post.push((now + LATENCY, Parcel::Ours(PeerEvent::TransportConnected { conn, local })));
-                self.link = Some(Link { ours: conn, theirs, written: 0, view: BTreeSet::new() });
-                Vec::new()
-            }
-            PeerEffect::Close { conn, last_words } if self.link.as_ref().is_some_and(|l| l.ours == conn) => {
-                self.deliver(last_words, now);
-                self.hang_up(now);
-                Vec::new()
-            }
-            PeerEffect::Transmit { conn } => self.fetch(conn, core, now),
-            _ => Vec::new(),
-        }
-    }
-
-    fn fetch(&mut self, conn: ConnId, core: &mut Announcer, now: Time) -> Vec<Prefix> {
-        let mut announced = Vec::new();
-        let is_there = |isp: &Isp| isp.id.filter(|_| isp.link.as_ref().is_some_and(|l| l.ours == conn));
-        while let Some(id) = is_there(self) {
-            let mut octets = Vec::new();
-            if core.transmit(id, conn, 4096, &mut octets, now) == 0 {
-                break;
-            }
-            let Some(link) = &mut self.link else { break };
-            announced.extend(learn(&mut link.view, &octets));
-            link.written += octets.len() as u64;
-            let total = link.written;
-            self.post.push((now, Parcel::Ours(PeerEvent::Written { conn, total })));
+    /// That end forgets all connections; the other is told at once, if it can be.
+    fn abandon(&mut self, end: usize, now: Time) {
+        let all: Vec<u64> = self.links.iter().map(|l| l.id).collect();
+        for id in all {
+            self.forget(id, end);
             if !self.silent {
-                self.post.push((now + LATENCY, Parcel::Ours(PeerEvent::Acked { conn, total })));
+                self.hang_up(id, 1 - end, now);
             }
-            self.deliver(octets, now);
         }
+    }
+
+    /// The connections break; each side notices, unless the line is cut.
+    pub fn reset(&mut self, now: Time) {
+        let all: Vec<u64> = self.links.iter().map(|l| l.id).collect();
+        for (id, end) in all.into_iter().flat_map(|id| [(id, US), (id, THEM)]) {
+            self.hang_up(id, end, now);
+        }
+    }
+
+    /// From now on the network drops what belongs to the connections, and tells nobody.
+    pub fn blackhole(&mut self) {
+        self.links.iter_mut().for_each(|link| link.dead = true);
+    }
+
+    /// The far side does not read for a while.
+    pub fn stall(&mut self, span: Duration, now: Time) {
+        self.slow_until = now + span;
+    }
+
+    /// The ISP asks for everything again, and again.
+    pub fn storm(&mut self, now: Time) {
+        if self.far.state() != PeerState::Established || self.links.len() != 1 {
+            return;
+        }
+        let count = 1 + self.rng.below(20);
+        self.troubles.refreshes += count;
+        for _ in 0..count {
+            let mut message = vec![0xff; 16];
+            message.extend([0, 23, 5, 0, if self.rng.chance(0.5) { 1 } else { 2 }, 0, 1]);
+            self.links[0].ways[THEM].octets.extend(message);
+        }
+        let link = self.links[0].id;
+        self.flow(link, THEM, now);
+    }
+
+    fn link(&mut self, id: u64) -> Option<&mut Link> {
+        self.links.iter_mut().find(|l| l.id == id)
+    }
+
+    fn forget(&mut self, id: u64, end: usize) {
+        if let Some(link) = self.link(id) {
+            link.open[end] = false;
+        }
+        self.links.retain(|l| l.open.contains(&true));
+    }
+
+    /// An end learns that its connection is gone.
+    fn hang_up(&mut self, id: u64, end: usize, now: Time) {
+        let Some(link) = self.link(id).filter(|l| l.open[end]) else { return };
+        let (peer, ours, theirs) = (link.peer, link.ours, link.theirs);
+        let closed = |conn| PeerEvent::Closed { conn, reason: "connection reset".into() };
+        let parcel = if end == US { Parcel::Core(peer, closed(ours)) } else { Parcel::Far(closed(theirs)) };
+        self.forget(id, end);
+        let after = self.latency();
+        self.post(after, now, parcel);
+    }
+
+    /// Sets a way going that has something to carry.
+    fn flow(&mut self, id: u64, from: usize, now: Time) {
+        let after = self.latency();
+        let Some(link) = self.link(id).filter(|l| !l.dead) else { return };
+        let way = &mut link.ways[from];
+        if !way.moving && (!way.octets.is_empty() || way.finished) {
+            way.moving = true;
+            self.post(after, now, Parcel::Flow { link: id, from });
+        }
+    }
+
+    /// The core wants something done with its connection. The routes that its octets announced.
+    pub fn effect(
+        &mut self,
+        peer: PeerId,
+        effect: PeerEffect,
+        core: &mut Announcer,
+        now: Time,
+    ) -> Vec<(Prefix, Heard)> {
+        match effect {
+            PeerEffect::Connect { conn } => {
+                let after = self.latency();
+                self.post(after, now, Parcel::Connect { from: US, peer: Some(peer), conn });
+            }
+            PeerEffect::Close { conn, last_words } => {
+                let known = |l: &&Link| l.open[US] && l.peer == peer && l.ours == conn;
+                if let Some(id) = self.links.iter().find(known).map(|l| l.id) {
+                    self.close(id, US, &last_words, now);
+                }
+            }
+            PeerEffect::Transmit { conn } => {
+                let known = |l: &&mut Link| l.open[US] && l.peer == peer && l.ours == conn;
+                if let Some(link) = self.links.iter_mut().find(known) {
+                    link.wants = true;
+                    let id = link.id;
+                    return self.pump(id, core, now);
+                }
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn close(&mut self, id: u64, end: usize, last_words: &[u8], now: Time) {
+        // NOTIFICATION, Hold Timer Expired (RFC 4271 section 4.5).
+        self.troubles.expiries += u64::from(last_words.get(18..20) == Some(&[3, 4]));
+        if let Some(link) = self.link(id) {
+            link.ways[end].octets.extend(last_words);
+            link.ways[end].finished = true;
+        }
+        self.flow(id, end, now);
+        self.forget(id, end);
+    }
+
+    /// Fetches while the send buffer has room.
+    pub fn pump(&mut self, id: u64, core: &mut Announcer, now: Time) -> Vec<(Prefix, Heard)> {
+        let mut announced = Vec::new();
+        let Some(link) = self.links.iter_mut().find(|l| l.id == id && l.open[US]) else { return announced };
+        let (peer, conn) = (link.peer, link.ours);
+        while link.wants && link.ways[US].octets.len() < link.capacity {
+            let mut octets = Vec::new();
+            let room = link.capacity - link.ways[US].octets.len();
+            if core.transmit(peer, conn, room, &mut octets, now) == 0 {
+                link.wants = false;
+            }
+            announced.extend(link.told.read(&octets));
+            link.ways[US].written += octets.len() as u64;
+            link.ways[US].octets.extend(octets);
+        }
+        self.troubles.stalls += u64::from(link.wants);
+        let total = link.ways[US].written;
+        self.post(Duration::ZERO, now, Parcel::Core(peer, PeerEvent::Written { conn, total }));
+        self.flow(id, US, now);
         announced
     }
 
-    fn deliver(&mut self, octets: Vec<u8>, now: Time) {
-        let Some(link) = &self.link else { return };
-        if !self.silent && !octets.is_empty() {
-            let event = PeerEvent::Received { conn: link.theirs, octets };
-            self.post.push((now + LATENCY, Parcel::Theirs(event)));
-        }
+    /// Connections whose socket has room again, though we have more to say.
+    pub fn writable(&self) -> Option<u64> {
+        let room = |l: &&Link| l.wants && l.open[US] && l.ways[US].octets.len() < l.capacity;
+        self.links.iter().find(room).map(|l| l.id)
     }
 
     /// Lets time pass; what reaches the core.
     pub fn step(&mut self, now: Time) -> Vec<Event> {
         if self.far.poll_timeout().is_some_and(|t| t <= now) {
             self.far.handle_timeout(now);
+            self.obey_far(now);
         }
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.post).into_iter().partition(|(t, _)| *t <= now);
-        self.post = later;
         let mut news = Vec::new();
-        for (_, parcel) in due {
-            match parcel {
-                Parcel::Theirs(event) => self.far.handle_event(event, now),
-                Parcel::Ours(event) => news.extend(self.id.map(|peer| Event::Bgp { peer, event })),
+        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= now) {
+            match entry.remove() {
+                Parcel::Core(peer, event) => news.push(Event::Bgp { peer, event }),
+                Parcel::Far(event) => self.tell_far(event, now),
+                Parcel::Flow { link, from } => news.extend(self.deliver(link, from, now)),
+                Parcel::Connect { from, peer, conn } => news.extend(self.connect(from, peer, conn, now)),
             }
         }
-        self.obey_far(now);
         news
+    }
+
+    fn tell_far(&mut self, event: PeerEvent, now: Time) {
+        self.far.handle_event(event, now);
+        self.obey_far(now);
+    }
+
+    /// What is in a way, or a part of it, reaches its end.
+    fn deliver(&mut self, id: u64, from: usize, now: Time) -> Option<Event> {
+        let (silent, slow_until) = (self.silent, self.slow_until);
+        let piece = self.rng.next();
+        let link = self.link(id).filter(|l| !l.dead)?;
+        let to = 1 - from;
+        link.ways[from].moving = false;
+        if silent {
+            return None;
+        }
+        if !link.open[to] {
+            // Octets for a socket that is gone are answered by a reset.
+            link.ways[from].octets.clear();
+            self.troubles.half_open += 1;
+            self.hang_up(id, from, now);
+            return None;
+        }
+        if from == US && slow_until > now {
+            link.ways[from].moving = true;
+            self.post(slow_until.since(now), now, Parcel::Flow { link: id, from });
+            return None;
+        }
+        let way = &mut link.ways[from];
+        // All, or an odd part of it.
+        let length = way.octets.len();
+        let count =
+            if piece % 4 == 0 { 1 + (piece >> 8) as usize % length.max(1) } else { length }.min(length);
+        let octets: Vec<u8> = way.octets.drain(..count).collect();
+        way.acked += octets.len() as u64;
+        let (total, over) = (way.acked, way.finished && way.octets.is_empty());
+        let (peer, ours, theirs) = (link.peer, link.ours, link.theirs);
+        let mut news = None;
+        if from == US {
+            drop(link.view.read(&octets));
+            let after = self.latency();
+            self.post(after, now, Parcel::Core(peer, PeerEvent::Acked { conn: ours, total }));
+            if !octets.is_empty() {
+                self.tell_far(PeerEvent::Received { conn: theirs, octets }, now);
+            }
+        } else if !octets.is_empty() {
+            news = Some(Event::Bgp { peer, event: PeerEvent::Received { conn: ours, octets } });
+        }
+        match over {
+            true => self.hang_up(id, to, now),
+            false => self.flow(id, from, now),
+        }
+        news
+    }
+
+    /// An end connects: the other listens, unless it is away or the line is cut.
+    fn connect(&mut self, from: usize, peer: Option<PeerId>, conn: ConnId, now: Time) -> Option<Event> {
+        let outcome = self.rng.below(16);
+        let Some(peer) = peer.or(self.ids.last().copied()).filter(|p| self.ids.contains(p)) else {
+            if from == THEM {
+                let reason = "connection refused: nobody listens at our end".into();
+                self.tell_far(PeerEvent::TransportFailed { conn, reason }, now);
+            }
+            return None;
+        };
+        if self.silent || outcome == 0 {
+            return None;
+        }
+        self.serial += 1;
+        let accepted = ConnId { origin: Origin::Incoming, serial: self.serial };
+        let (ours, theirs) = if from == US { (conn, accepted) } else { (accepted, conn) };
+        self.troubles.collisions += u64::from(self.links.iter().any(|l| l.open == [true; 2] && !l.dead));
+        self.links.push(Link {
+            id: self.serial,
+            peer,
+            ours,
+            theirs,
+            open: [true; 2],
+            ways: Default::default(),
+            dead: false,
+            capacity: *self.rng.pick(&[200, 700, 65_536]),
+            wants: false,
+            told: View::default(),
+            view: View::default(),
+        });
+        let [local, far]: [SocketAddr; 2] = match self.config.peer.is_ipv6() {
+            true => ["[2001:db8::2]:1790", "[2001:db8::1]:179"],
+            false => ["203.0.113.2:1790", "203.0.113.1:179"],
+        }
+        .map(|text| text.parse().expect("an address"));
+        if from == US {
+            self.tell_far(PeerEvent::TransportAccepted { conn: theirs, local: far }, now);
+            Some(Event::Bgp { peer, event: PeerEvent::TransportConnected { conn: ours, local } })
+        } else {
+            self.tell_far(PeerEvent::TransportConnected { conn: theirs, local: far }, now);
+            Some(Event::Bgp { peer, event: PeerEvent::TransportAccepted { conn: ours, local } })
+        }
     }
 
     fn obey_far(&mut self, now: Time) {
         while let Some(effect) = self.far.poll_effect() {
+            let id =
+                |isp: &Isp, conn| isp.links.iter().find(|l| l.open[THEM] && l.theirs == conn).map(|l| l.id);
             match effect {
+                PeerEffect::Connect { conn } => {
+                    let after = self.latency();
+                    self.post(after, now, Parcel::Connect { from: THEM, peer: None, conn });
+                }
                 PeerEffect::Transmit { conn } => {
-                    let (mut octets, mut total) = (Vec::new(), 0);
+                    let mut octets = Vec::new();
                     while self.far.poll_transmit(conn, 4096, &mut octets) > 0 {}
-                    total += octets.len() as u64;
-                    let ours = self.link.as_ref().filter(|l| l.theirs == conn).map(|l| l.ours);
-                    if let Some(conn) = ours.filter(|_| !self.silent && !octets.is_empty()) {
-                        self.post.push((now + LATENCY, Parcel::Ours(PeerEvent::Received { conn, octets })));
-                    }
                     // The far side's socket takes everything.
-                    self.far.handle_event(PeerEvent::Written { conn, total: u64::MAX / 2 + total }, now);
+                    self.far.handle_event(PeerEvent::Written { conn, total: u64::MAX / 2 }, now);
+                    if let Some(id) = id(self, conn) {
+                        self.links.iter_mut().filter(|l| l.id == id).for_each(|l| {
+                            l.ways[THEM].octets.extend(&octets);
+                        });
+                        self.flow(id, THEM, now);
+                    }
                 }
-                PeerEffect::Close { conn, .. } if self.link.as_ref().is_some_and(|l| l.theirs == conn) => {
-                    self.reset(now)
+                PeerEffect::Close { conn, last_words } => {
+                    if let Some(id) = id(self, conn) {
+                        self.close(id, THEM, &last_words, now);
+                    }
                 }
-                PeerEffect::SessionUp => self.sessions += 1,
+                PeerEffect::SessionUp => self.troubles.sessions += 1,
                 _ => {}
             }
         }
     }
-}
-
-/// What a receiver learns from whole messages; the prefixes that they announced. A withdraw of what was never
-/// announced resets sessions elsewhere (exabgp #954): it fails the run.
-fn learn(view: &mut BTreeSet<Prefix>, mut octets: &[u8]) -> Vec<Prefix> {
-    let mut announced = Vec::new();
-    while !octets.is_empty() {
-        let Ok(Frame::Message(kind, length)) = frame(octets, true) else { panic!("not whole messages") };
-        let (message, rest) = octets.split_at(length);
-        octets = rest;
-        if kind != MessageType::Update {
-            continue;
-        }
-        let context = UpdateContext { four_octet: true, external: true };
-        let update = Update::parse(&message[19..], context).expect("our UPDATE is well formed");
-        for prefix in update.withdrawals() {
-            assert!(view.remove(&prefix), "{prefix} withdrawn, never announced");
-        }
-        announced.extend(update.announced());
-        view.extend(update.announced());
-    }
-    announced
 }

@@ -1,18 +1,21 @@
 //! Configurations for the simulated daemon, drawn from a seed.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use announcerd::bgp::{Attributes, PeerConfig, PrefixSet};
 use announcerd::config::model::*;
-use announcerd::net::{Asn, RouterId};
+use announcerd::net::{Asn, Prefix, RouterId};
 
 use crate::rng::Rng;
 
 pub const INSTANCE: &str = "mainland";
-/// The prefix that BGP announces (the exported route is another).
-pub const ANNOUNCED: &str = "192.0.2.0/24";
+/// Both ISPs hear this one (the exported route is another).
+const ANNOUNCED: &str = "192.0.2.0/24";
+/// The second ISP alone hears so many IPv6 prefixes: more than a small send buffer holds.
+const MORE: u32 = 60;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ping(name: &str, host: &str, interval: Duration, fall: Fall, rise: u32) -> Arc<Check> {
@@ -47,23 +50,68 @@ fn route(to: &str, metric: u32, export: bool, when: When) -> Route {
     }
 }
 
-/// What the ISP is told; with `always` also in BACKUP, but worse.
-fn announce(always: bool) -> Announce {
-    let attributes = |med| Arc::new(Attributes { med: Some(med), ..Attributes::default() });
-    Announce {
-        prefixes: PrefixSet::new([ANNOUNCED.parse().expect("a prefix")]),
-        peers: vec!["isp-a".into()],
-        master: attributes(0),
-        backup: always.then(|| attributes(100)),
-    }
+fn attributes(med: u32) -> Arc<Attributes> {
+    Arc::new(Attributes { med: Some(med), ..Attributes::default() })
 }
 
-fn session() -> PeerConfig {
+/// What the ISPs are told; with `always` also in BACKUP, but worse.
+fn announces(always: [bool; 2]) -> Vec<Announce> {
+    let more = (0..MORE).map(|n| format!("2001:db8:{:x}::/48", n + 0x100).parse().expect("a prefix"));
+    let both = Announce {
+        prefixes: PrefixSet::new([ANNOUNCED.parse().expect("a prefix")]),
+        peers: vec!["isp-a".into(), "isp-b".into()],
+        master: attributes(0),
+        backup: always[0].then(|| attributes(100)),
+    };
+    let second = Announce {
+        prefixes: PrefixSet::new(more),
+        peers: vec!["isp-b".into()],
+        master: attributes(5),
+        backup: always[1].then(|| attributes(200)),
+    };
+    vec![both, second]
+}
+
+/// By IPv4 with the first, by IPv6 with the second; both carry both families.
+fn session(name: &str, peer: &str, peer_as: u32, rng: &mut Rng) -> Arc<Bgp> {
     let id = RouterId("203.0.113.2".parse().expect("an address"));
-    let mut config =
-        PeerConfig::new("isp-a", "203.0.113.1".parse().expect("an address"), Asn(64500), Asn(64501), id);
-    config.hold_time = Duration::from_secs(9);
-    config
+    let mut config = PeerConfig::new(name, peer.parse().expect("an address"), Asn(peer_as), Asn(64501), id);
+    config.hold_time = SECOND * *rng.pick(&[9, 30, 90, 90]);
+    config.next_hop_v4 = Some("203.0.113.2".parse().expect("an address"));
+    config.next_hop_v6 = Some("2001:db8::2".parse().expect("an address"));
+    config.send_hold_time = rng.chance(0.3).then_some(SECOND * 60);
+    config.passive = rng.chance(0.15);
+    Arc::new(Bgp { session: config, password: None, bfd: None })
+}
+
+/// The other side of each session. Where it connects too, connections collide; its identifier is smaller or greater
+/// than ours (RFC 4271 section 6.8).
+pub fn far_sides(config: &Config, rng: &mut Rng) -> [(&'static str, PeerConfig); 2] {
+    [("isp-a", "203.0.113.2"), ("isp-b", "2001:db8::2")].map(|(name, address)| {
+        let ours = &config.bgp.iter().find(|b| b.session.name == name).expect("configured").session;
+        let id = if rng.chance(0.5) { "203.0.113.1" } else { "203.0.113.3" };
+        let id = RouterId(id.parse().expect("an address"));
+        let mut far =
+            PeerConfig::new(name, address.parse().expect("an address"), Asn(64501), ours.peer_as, id);
+        far.passive = !ours.passive && rng.chance(0.5);
+        (name, far)
+    })
+}
+
+/// What each ISP is to hear of a MASTER, and of a BACKUP.
+pub fn wanted(config: &Config) -> [[BTreeMap<Prefix, Option<u32>>; 2]; 2] {
+    ["isp-a", "isp-b"].map(|name| {
+        [true, false].map(|master| {
+            let mut all = BTreeMap::new();
+            for announce in &config.instances[0].announces {
+                let attributes = if master { Some(&announce.master) } else { announce.backup.as_ref() };
+                let heard = attributes.filter(|_| announce.peers.iter().any(|p| **p == *name));
+                let meds = heard.map(|a| announce.prefixes.iter().map(move |p| (p, a.med)));
+                all.extend(meds.into_iter().flatten());
+            }
+            all
+        })
+    })
 }
 
 fn command(word: &str) -> Vec<String> {
@@ -124,7 +172,7 @@ pub fn config(rng: &mut Rng) -> Config {
             scope: Scope::Global,
             when: When::Master,
         }],
-        announces: vec![announce(rng.chance(0.3))],
+        announces: announces([rng.chance(0.3), rng.chance(0.3)]),
     };
     Config {
         node: Node {
@@ -140,16 +188,32 @@ pub fn config(rng: &mut Rng) -> Config {
         },
         checks,
         instances: vec![Arc::new(instance)],
-        bgp: vec![Arc::new(Bgp { session: session(), password: None, bfd: None })],
+        bgp: vec![session("isp-a", "203.0.113.1", 64500, rng), session("isp-b", "2001:db8::1", 64502, rng)],
     }
 }
 
-/// The same with other delays: a reload that must not disturb.
+/// The same with other delays, and sometimes with other announcements or another session: a reload that must not
+/// disturb the rest.
 pub fn changed(config: &Config, rng: &mut Rng) -> Config {
     let mut instance = (*config.instances[0]).clone();
     instance.failback_delay = *rng.pick(&[10 * SECOND, 20 * SECOND, 40 * SECOND]);
     instance.takeover_delay = *rng.pick(&[Duration::ZERO, 3 * SECOND]);
-    Config { instances: vec![Arc::new(instance)], ..config.clone() }
+    let mut bgp = config.bgp.clone();
+    match rng.below(4) {
+        0 => instance.announces = announces([rng.chance(0.3), rng.chance(0.3)]),
+        1 => {
+            instance.announces[1].master = attributes(*rng.pick(&[5, 6, 7]));
+            let all = [&["isp-b"][..], &["isp-a", "isp-b"], &[]];
+            instance.announces[1].peers = rng.pick(&all).iter().map(|p| (*p).into()).collect();
+        }
+        2 if rng.chance(0.3) => {
+            let session =
+                PeerConfig { hold_time: SECOND * *rng.pick(&[9, 30, 90]), ..bgp[1].session.clone() };
+            bgp[1] = Arc::new(Bgp { session, password: None, bfd: None });
+        }
+        _ => {}
+    }
+    Config { instances: vec![Arc::new(instance)], bgp, ..config.clone() }
 }
 
 /// From the primary's death to the decision, at the most: a probe may just have succeeded, then a whole fall of

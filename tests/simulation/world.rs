@@ -1,20 +1,25 @@
 //! The world around the core, and what must hold in it.
 
+mod chaos;
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use announcerd::announcer::effect::Effect;
-use announcerd::announcer::event::{Command, Event, Forced, Outcome, ProbeId, RequestId};
+use announcerd::announcer::event::{Event, Outcome, ProbeId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::{Announcer, Legacy};
 use announcerd::config::model::{Check, Config};
 use announcerd::fib::desired::{self, Stage};
 use announcerd::fib::object::{Action, Key, Object, Op};
+use announcerd::net::Prefix;
 use announcerd::status::{Status, WallClock};
 use announcerd::time::Time;
 
 use crate::isp::Isp;
 use crate::kernel::{Kernel, Owner};
+use crate::line::Troubles;
 use crate::rng::Rng;
 use crate::scenario;
 use crate::scripts::Scripts;
@@ -22,6 +27,8 @@ use crate::scripts::Scripts;
 const SECOND: Duration = Duration::from_secs(1);
 /// How long nothing bad happens before everything must be as it should: longer than any back-off.
 const CALM: Duration = Duration::from_secs(150);
+/// How much longer a session may take that its peer refused several times, and one whose connection died unseen.
+const REUNION: Duration = Duration::from_secs(500);
 
 /// What happened in a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,7 +41,7 @@ pub struct Summary {
     pub resumed: u64,
     pub pauses: u64,
     pub reloads: u64,
-    pub sessions: u64,
+    pub troubles: Troubles,
     pub stops: u64,
     pub stolen_objects: u64,
     pub refused_ops: u64,
@@ -53,7 +60,7 @@ impl Summary {
         self.pauses += o.pauses;
         self.reloads += o.reloads;
         self.stops += o.stops;
-        self.sessions += o.sessions;
+        self.troubles.add(&o.troubles);
         self.stolen_objects += o.stolen_objects;
         self.refused_ops += o.refused_ops;
         self.killed_scripts += o.killed_scripts;
@@ -76,6 +83,9 @@ struct Network {
     trouble_at: Time,
 }
 
+/// Prefixes and their MED.
+type Meds = BTreeMap<Prefix, Option<u32>>;
+
 pub struct World {
     seed: u64,
     rng: Rng,
@@ -85,7 +95,11 @@ pub struct World {
     net: Network,
     kernel: Kernel,
     scripts: Scripts,
-    isp: Isp,
+    isps: [Isp; 2],
+    /// What each ISP is to hear of a MASTER, and else.
+    wanted: [[Meds; 2]; 2],
+    /// Something happened that may change what that ISP knows; it was not yet seen to be right.
+    unproved: [bool; 2],
     events: BTreeMap<(Time, u64), Event>,
     sequence: u64,
     next_chaos: Time,
@@ -114,6 +128,9 @@ impl World {
             .into_iter()
             .map(|p| (p.key, (p.object, p.stage)))
             .collect();
+        let isps =
+            scenario::far_sides(&config, &mut rng).map(|(name, far)| Isp::new(name, far, rng.next(), now));
+        let wanted = scenario::wanted(&config);
         let core = Announcer::new(config.clone(), &Legacy::default(), now);
         let mut world = World {
             seed,
@@ -132,7 +149,9 @@ impl World {
             },
             kernel: Kernel::new(),
             scripts: Scripts::default(),
-            isp: Isp::new(now),
+            isps,
+            wanted,
+            unproved: [true; 2],
             events: BTreeMap::new(),
             sequence: 0,
             next_chaos: now + 60 * SECOND,
@@ -164,7 +183,7 @@ impl World {
     pub fn finish(mut self) -> Summary {
         self.calm();
         self.stop();
-        self.summary.sessions = self.isp.sessions;
+        self.isps.iter().for_each(|isp| self.summary.troubles.add(&isp.troubles));
         self.summary.refused_ops = self.kernel.refused;
         self.summary.killed_scripts = self.scripts.killed;
         self.summary
@@ -176,7 +195,8 @@ impl World {
             self.events.keys().next().map(|(t, _)| *t),
             self.kernel.next(),
             self.scripts.next(),
-            self.isp.next(),
+            self.isps[0].next(),
+            self.isps[1].next(),
             Some(self.next_chaos),
         ];
         let wake = wakes.into_iter().flatten().min().expect("chaos is always due some day");
@@ -203,8 +223,15 @@ impl World {
         if !answers.is_empty() {
             self.tell(Event::Ops(answers));
         }
-        for event in self.isp.step(self.now) {
-            self.tell(event);
+        for isp in 0..2 {
+            for event in self.isps[isp].step(self.now) {
+                self.tell(event);
+            }
+            while let Some(link) = self.isps[isp].writable() {
+                let announced = self.isps[isp].pump(link, &mut self.core, self.now);
+                self.judge(isp, &announced);
+                self.drain();
+            }
         }
         for (id, end) in self.scripts.step(self.now) {
             self.tell(Event::Script { id, end });
@@ -237,8 +264,13 @@ impl World {
             }
             match effect {
                 Effect::Probe { id, check, .. } => self.probe(id, &check),
-                Effect::Peers(peers) => self.isp.configured(peers.first().map(|(id, _)| *id)),
-                Effect::Bgp { effect, .. } => self.bgp(effect),
+                Effect::Peers(peers) => {
+                    for isp in &mut self.isps {
+                        let of_it = peers.iter().filter(|(_, bgp)| bgp.session.name == isp.name);
+                        isp.configured(of_it.map(|(id, _)| *id).collect());
+                    }
+                }
+                Effect::Bgp { peer, effect } => self.bgp(peer, effect),
                 Effect::CancelProbe(_) | Effect::Log(_) | Effect::Reply { .. } => {}
                 // No BFD in this world.
                 Effect::BfdSessions(_) | Effect::BfdVerify(_) => {}
@@ -293,24 +325,6 @@ impl World {
         self.kernel.submit(ops, self.now, &mut self.rng);
     }
 
-    fn bgp(&mut self, effect: announcerd::bgp::PeerEffect) {
-        let announced = self.isp.effect(effect, &mut self.core, self.now);
-        if announced.is_empty() {
-            return;
-        }
-        // A stop and a maintenance say it once more, with GRACEFUL_SHUTDOWN, before they withdraw.
-        let draining = self.stopping || self.maintenance;
-        let i = &self.status().instances[0];
-        let backup = self.config.instances[0].announces[0].backup.is_some();
-        let allowed = match i.state {
-            State::Master => true,
-            State::Backup => backup,
-            State::Init => self.resumed,
-            State::Fault | State::Stop => false,
-        };
-        assert!(allowed || draining, "seed {}: told the ISP in {:?}", self.seed, i.state);
-    }
-
     fn is_export(&self, key: &Key) -> bool {
         self.keys.get(key).is_some_and(|(_, stage)| *stage == Stage::Export)
     }
@@ -320,6 +334,7 @@ impl World {
             return;
         }
         self.last_seq = record.seq;
+        self.unproved = [true; 2];
         if record.to == State::Master && !record.reason.starts_with("resumed") {
             self.check_takeover(record);
         }
@@ -357,6 +372,7 @@ impl World {
 
     /// After every step.
     fn check(&mut self) {
+        self.prove();
         let Some(since) = self.clean_death else { return };
         if self.now <= since + scenario::takeover_bound(&self.config) {
             return;
@@ -374,197 +390,6 @@ impl World {
         self.clean_death = None;
     }
 
-    fn chaos(&mut self) {
-        let gap = *self.rng.pick(&[SECOND, 20 * SECOND, 60 * SECOND, 300 * SECOND]);
-        self.next_chaos = self.now + self.rng.between(Duration::from_millis(1), gap);
-        self.clean_death = None;
-        match self.rng.below(27) {
-            22 => self.isp.reset(self.now),
-            23 => self.isp.reboot(self.now),
-            24 => self.isp.silent = true,
-            25 => self.isp.silent = false,
-            26 => self.maintain(!self.maintenance),
-            0 | 1 => self.kill_primary(),
-            2..=4 => (self.net.primary_dead, self.net.http_dead) = (false, false),
-            5 => self.net.http_dead = true,
-            6 => {
-                self.net.uplink_dead = true;
-                self.net.uplink_says_so = self.rng.chance(0.5);
-            }
-            7..=9 => self.net.uplink_dead = false,
-            10 => self.net.loss = *self.rng.pick(&[0.0, 0.01, 0.2, 0.5]),
-            11 => self.steal(),
-            12 => self.squat(),
-            13 => self.kernel.refuse = *self.rng.pick(&[0.0, 0.3, 1.0]),
-            14 => self.kernel.lose_ack = *self.rng.pick(&[0.0, 0.1]),
-            15 => self.drop_hints = !self.drop_hints,
-            16 => self.pause(),
-            17 => self.crash(),
-            18 => self.stop(),
-            19 => self.command(),
-            20 => self.reload(),
-            _ => self.calm(),
-        }
-    }
-
-    fn kill_primary(&mut self) {
-        let status = self.status();
-        let all_up = status.checks.iter().all(|c| c.verdict == "up" && c.failures == 0);
-        let i = &status.instances[0];
-        let quiet = i.state == State::Backup && i.forced.is_none() && all_up;
-        let clean = quiet
-            && !self.maintenance
-            && !self.net.primary_dead
-            && !self.net.http_dead
-            && !self.net.uplink_dead;
-        self.net.primary_dead = true;
-        self.clean_death = (clean && self.net.loss == 0.0).then_some(self.now);
-    }
-
-    /// Somebody deletes an object of ours.
-    fn steal(&mut self) {
-        let ours = self.kernel.ours();
-        if let Some(key) = (!ours.is_empty()).then(|| self.rng.pick(&ours).clone()) {
-            self.kernel.objects.remove(&key);
-            self.summary.stolen_objects += 1;
-            self.hint();
-        }
-    }
-
-    /// Somebody else puts an object where ours would stand: the same, or another.
-    fn squat(&mut self) {
-        let keys: Vec<Key> = self.keys.keys().cloned().collect();
-        let key = self.rng.pick(&keys).clone();
-        if self.kernel.objects.contains_key(&key) {
-            return;
-        }
-        let mut object = self.keys[&key].0.clone();
-        if let (Object::Route(route), true) = (&mut object, self.rng.chance(0.5)) {
-            route.mtu = Some(1400);
-        }
-        self.kernel.objects.insert(key, (Owner::Foreign, object));
-    }
-
-    fn hint(&mut self) {
-        if !self.drop_hints {
-            self.later(Duration::from_millis(1), Event::KernelChanged);
-        }
-    }
-
-    /// SIGSTOP, or a virtual machine that is paused: answers that arrive meanwhile wait, or are lost.
-    fn pause(&mut self) {
-        let span = self.rng.between(Duration::from_millis(300), 120 * SECOND);
-        let wakes = self.now + span;
-        if self.rng.chance(0.5) {
-            self.events.retain(|(t, _), e| *t > wakes || !matches!(e, Event::Probe { .. }));
-        }
-        self.now = wakes;
-        self.next_chaos = self.next_chaos.max(wakes + SECOND);
-        self.summary.pauses += 1;
-        let before = self.status().instances[0].state;
-        let seq = self.last_seq;
-        if self.rng.chance(0.5) {
-            self.core.handle_timeout(self.now);
-            self.drain();
-        }
-        self.deliver();
-        // What we slept through is no reason for a takeover (FIELD: a paused virtual machine fails over falsely).
-        let after = self.status().instances[0].state;
-        let took_over = self.last_seq > seq && before != State::Master && after == State::Master;
-        assert!(
-            !took_over
-                || self.net.primary_dead
-                || self.net.http_dead
-                || self.net.loss > 0.0
-                || self.is_forced(),
-            "seed {}",
-            self.seed
-        );
-    }
-
-    fn is_forced(&self) -> bool {
-        self.status().instances[0].forced.is_some()
-    }
-
-    /// kill -9 and a restart, soon or late. What the kernel was told is done; nobody hears the answers.
-    fn crash(&mut self) {
-        self.summary.crashes += 1;
-        let down = self.rng.between(Duration::from_millis(10), 100 * SECOND);
-        self.start_anew(down, down < 60 * SECOND);
-    }
-
-    fn start_anew(&mut self, down: Duration, resumable: bool) {
-        self.scripts.clear();
-        self.events.clear();
-        self.isp.our_crash(self.now);
-        self.isp.configured(None);
-        self.stopping = false;
-        self.now = self.now + down;
-        self.kernel.step(self.now, &mut self.rng);
-        self.next_chaos = self.next_chaos.max(self.now + SECOND);
-        self.legacy.resumable = resumable;
-        let was_master = self.legacy.memory.instances.values().any(|r| r.state == State::Master);
-        self.resumed = resumable && was_master;
-        self.summary.resumed += u64::from(self.resumed);
-        self.last_seq = 0;
-        self.exited = false;
-        self.core = Announcer::new(self.config.clone(), &self.legacy, self.now);
-        self.drain();
-    }
-
-    /// SIGTERM, the wait for the end, and a new start. A stop in order leaves nothing of ours.
-    fn stop(&mut self) {
-        self.summary.stops += 1;
-        let refuse = std::mem::replace(&mut self.kernel.refuse, 0.0);
-        let lose = std::mem::replace(&mut self.kernel.lose_ack, 0.0);
-        self.stopping = true;
-        self.tell(Event::Terminate);
-        let bound = self.now + 120 * SECOND;
-        while !self.exited {
-            assert!(self.now < bound, "seed {}: the stop does not end: {:#?}", self.seed, self.status());
-            self.next_chaos = self.now + 600 * SECOND;
-            self.step();
-        }
-        self.next_chaos = self.now + 2 * SECOND;
-        assert_eq!(self.kernel.ours(), [], "seed {}: left behind after a stop", self.seed);
-        (self.kernel.refuse, self.kernel.lose_ack) = (refuse, lose);
-        let resumable = self.rng.chance(0.5);
-        self.start_anew(SECOND, resumable);
-    }
-
-    fn command(&mut self) {
-        let instance: announcerd::config::model::Name = scenario::INSTANCE.into();
-        let command = match self.rng.below(5) {
-            0 => {
-                let state = *self.rng.pick(&[Forced::Master, Forced::Backup]);
-                let lasting = self.rng.chance(0.8).then(|| self.rng.between(SECOND, 600 * SECOND));
-                Command::Force { instance, state, lasting }
-            }
-            1 | 2 => Command::Auto { instance },
-            n => Command::Failback { instance, reset_flaps: n == 3 },
-        };
-        self.tell(Event::Command { id: RequestId(1), command });
-    }
-
-    fn maintain(&mut self, on: bool) {
-        self.maintenance = on;
-        self.tell(Event::Command { id: RequestId(1), command: Command::Maintenance { on } });
-    }
-
-    fn reload(&mut self) {
-        self.summary.reloads += 1;
-        let before = self.status();
-        self.config = scenario::changed(&self.config, &mut self.rng);
-        self.tell(Event::Reload(Box::new(self.config.clone())));
-        // What did not change is not disturbed (keepalived #349).
-        let after = self.status();
-        assert_eq!(before.checks, after.checks, "seed {}", self.seed);
-        // A shorter delay may just have passed: that is a transition, no disturbance.
-        if before.instances[0].state == after.instances[0].state {
-            assert_eq!(before.kernel, after.kernel, "seed {}", self.seed);
-        }
-    }
-
     /// All troubles end; after a while everything must be as the state says.
     fn calm(&mut self) {
         self.clean_death = None;
@@ -580,25 +405,25 @@ impl World {
         };
         (self.kernel.refuse, self.kernel.lose_ack, self.drop_hints) = (0.0, 0.0, false);
         self.kernel.objects.retain(|_, (owner, _)| *owner == Owner::Ours);
-        self.isp.silent = false;
+        self.isps.iter_mut().for_each(|isp| isp.cut(false, self.now));
         self.maintain(false);
         let end = self.now + CALM;
         self.calm_until = Some(end);
-        self.next_chaos = end + CALM;
-        while self.now < end || self.status().instances[0].pending.as_ref().is_some_and(|p| p.what == "drain")
-        {
+        self.next_chaos = end + CALM + REUNION;
+        while self.now < end {
             self.step();
         }
-        // A failback may just have begun: what it asks for takes a moment.
-        let settled = self.now + 15 * SECOND;
-        while self.now < settled
-            && (self.kernel.next().is_some() || self.isp.next().is_some_and(|t| t <= self.now + SECOND))
-        {
-            self.step();
-        }
-        // The last step may just have been a transition: the kernel gets its milliseconds.
-        while self.kernel.next().is_some() {
-            assert!(self.now < end + CALM, "seed {}: the kernel is never idle", self.seed);
+        // A failback may just have begun: what it asks for takes a moment. So may a session that was refused.
+        let reunion = end + REUNION;
+        let settled = |world: &World| {
+            let quiet = world.isps.iter().all(|isp| isp.settled().is_some());
+            // An override may just have expired: a takeover begins, or what a takeover left drains.
+            let pending =
+                || world.status().instances[0].pending.as_ref().is_some_and(|p| p.what != "failback");
+            quiet && world.kernel.next().is_none() && !pending()
+        };
+        while !settled(self) {
+            assert!(self.now < reunion, "seed {}: never settled: {:#?}", self.seed, self.status());
             self.step();
         }
         self.next_chaos = self.now + SECOND;
@@ -627,8 +452,13 @@ impl World {
         if !draining {
             assert_eq!(self.kernel.ours(), wanted, "{context}");
         }
-        let told = i.state == State::Master || self.config.instances[0].announces[0].backup.is_some();
-        assert_eq!(self.isp.view().is_empty(), !told, "{context}");
+        let wanted = usize::from(i.state != State::Master);
+        for (isp, wanted) in self.isps.iter().zip(self.wanted.iter().map(|meds| &meds[wanted])) {
+            let routes = &isp.settled().expect("waited for").routes;
+            let plain: Meds =
+                routes.iter().filter(|(_, h)| !h.graceful_shutdown).map(|(p, h)| (*p, h.med)).collect();
+            assert_eq!((routes.len(), &plain), (wanted.len(), wanted), "{} {context}", isp.name);
+        }
         if let Some(running) = self.scripts.running_state(scenario::INSTANCE) {
             assert_eq!(running, i.state_word(), "a script of another state still runs: {context}");
         }

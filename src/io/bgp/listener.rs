@@ -41,7 +41,8 @@ impl Spec {
     pub fn add(&mut self, peer: &Bgp) {
         let cfg: &PeerConfig = &peer.session;
         if let Some(key) = &peer.password {
-            self.keys.entry(cfg.peer).or_insert_with(|| key.clone());
+            // Of two with one address the earlier one is closing: a reload gave the peer another key.
+            self.keys.insert(cfg.peer, key.clone());
         }
         self.ttl = self.ttl.max(transport::ttl(cfg));
         let least = transport::min_ttl(cfg);
@@ -227,5 +228,24 @@ impl TurnedAway {
             "a BGP connection was turned away: {reason} (and {others} others since the last such line)"
         );
         self.said = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Asn, RouterId};
+
+    #[test]
+    fn a_reload_with_another_key_does_not_wait_for_the_old_session() {
+        let address: IpAddr = [203, 0, 113, 1].into();
+        let router_id = RouterId([203, 0, 113, 2].into());
+        let session = PeerConfig::new("isp", address, Asn(64500), Asn(64501), router_id);
+        let mut spec = Spec::default();
+        for key in ["old", "new"] {
+            let password = Some(Secret(key.into()));
+            spec.add(&Bgp { session: session.clone(), password, bfd: None });
+        }
+        assert!(spec.keys.get(&address).is_some_and(|key| key.0 == *b"new"));
     }
 }

@@ -161,10 +161,34 @@ impl Shared {
     }
 }
 
-/// The peer at `remote` that may be spoken to from `local`.
+/// The peer at `remote` that may be spoken to from `local`. Of two, a reload replaced the earlier one, which is about to
+/// close: it would turn the connection away with Administrative Shutdown, and the other side would stay away for long.
 fn find(peers: &[(PeerId, Arc<Bgp>)], remote: IpAddr, local: IpAddr) -> Option<(PeerId, Arc<Bgp>)> {
     let matches = |cfg: &Bgp| {
         cfg.session.peer == remote && cfg.session.local_address.is_none_or(|address| address == local)
     };
-    peers.iter().find(|(_, cfg)| matches(cfg)).map(|(id, cfg)| (*id, Arc::clone(cfg)))
+    peers.iter().rfind(|(_, cfg)| matches(cfg)).map(|(id, cfg)| (*id, Arc::clone(cfg)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bgp::PeerConfig;
+    use crate::net::{Asn, RouterId};
+
+    #[test]
+    fn who_connects_meets_the_peer_that_stays() {
+        let address = |last: u8| IpAddr::from([203, 0, 113, last]);
+        let peer = |id: u32, last: u8, local: Option<u8>| {
+            let router_id = RouterId([203, 0, 113, 2].into());
+            let mut session = PeerConfig::new("isp", address(last), Asn(64500), Asn(64501), router_id);
+            session.local_address = local.map(address);
+            (PeerId(id), Arc::new(Bgp { session, password: None, bfd: None }))
+        };
+        let peers = [peer(1, 1, None), peer(2, 9, None), peer(3, 1, Some(2))];
+        let found = |remote, local| find(&peers, address(remote), address(local)).map(|(id, _)| id.0);
+        assert_eq!(found(1, 2), Some(3), "replaced by a reload");
+        assert_eq!(found(1, 3), Some(1), "the new one is not spoken to from there");
+        assert_eq!((found(9, 2), found(8, 2)), (Some(2), None));
+    }
 }

@@ -43,7 +43,7 @@ impl Client {
                 continue;
             }
             match self.understand(&line).await {
-                Ok(ask) => self.answer(ask).await?,
+                Ok((ask, said)) => self.answer(ask, said).await?,
                 Err(refusal) => self.send(&render_refusal(&refusal)).await?,
             }
         }
@@ -72,15 +72,16 @@ impl Client {
         Ok(Some(line))
     }
 
-    /// What the line asks for, if this client may ask for it.
-    async fn understand(&self, line: &[u8]) -> Result<Ask, Refusal> {
+    /// What the line asks for, if this client may ask for it; and words for the log, if it changes anything.
+    async fn understand(&self, line: &[u8]) -> Result<(Ask, Option<String>), Refusal> {
         let request: Request = serde_json::from_slice(line).map_err(|e| format!("not a request: {e}"))?;
         let ask = request.ask()?;
-        if ask.changes() {
-            self.allow().await?;
-            tracing::info!("uid {}{} asks: {}", self.peer.uid, process(&self.peer), words(&ask));
+        if !ask.changes() {
+            return Ok((ask, None));
         }
-        Ok(ask)
+        self.allow().await?;
+        let said = format!("uid {}{} asks: {}", self.peer.uid, process(&self.peer), words(&ask));
+        Ok((ask, Some(said)))
     }
 
     async fn allow(&self) -> Result<(), Refusal> {
@@ -95,23 +96,28 @@ impl Client {
         }
     }
 
-    async fn answer(&mut self, ask: Ask) -> io::Result<()> {
+    async fn answer(&mut self, ask: Ask, said: Option<String>) -> io::Result<()> {
         let bound = if ask == Ask::Reload { RELOAD_TIMEOUT } else { REPLY_TIMEOUT };
         let Some(waiting) = self.hub.ask(ask.follows()) else {
             return self.fail("announcerd is stopping").await;
         };
         let id = waiting.id;
         let is_drill = matches!(ask, Ask::Drill { .. });
-        let served = self.await_answer(waiting, ask, bound).await;
+        let question = ControlRequest { id, ask, said };
+        let served = self.await_answer(waiting, question, bound).await;
         if is_drill {
             // However this ended. A daemon that no longer listens has ended the drill by itself.
-            let _ = self.hub.requests.send(ControlRequest { id, ask: Ask::LeaveDrill }).await;
+            let _ = self.hub.requests.send(ControlRequest { id, ask: Ask::LeaveDrill, said: None }).await;
         }
         served
     }
 
-    async fn await_answer(&mut self, mut waiting: Waiting, ask: Ask, bound: Duration) -> io::Result<()> {
-        let question = ControlRequest { id: waiting.id, ask };
+    async fn await_answer(
+        &mut self,
+        mut waiting: Waiting,
+        question: ControlRequest,
+        bound: Duration,
+    ) -> io::Result<()> {
         let answered = timeout(bound, async {
             if self.hub.requests.send(question).await.is_err() {
                 return None;

@@ -76,6 +76,8 @@ pub struct ControlRequest {
     pub id: RequestId,
     /// What is asked.
     pub ask: Ask,
+    /// What the log is to say of it, once it is done: waking the log's thread first would delay what is asked.
+    pub said: Option<String>,
 }
 
 /// The server: the driver's end of the control socket.

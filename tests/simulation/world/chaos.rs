@@ -1,0 +1,205 @@
+//! All that goes wrong, and all that operators do.
+
+use std::time::Duration;
+
+use announcerd::announcer::Announcer;
+use announcerd::announcer::event::{Command, Event, Forced, RequestId};
+use announcerd::announcer::journal::State;
+use announcerd::fib::object::{Key, Object};
+
+use super::{SECOND, World};
+use crate::kernel::Owner;
+use crate::scenario;
+
+impl World {
+    pub(super) fn chaos(&mut self) {
+        let gap = *self.rng.pick(&[SECOND, 20 * SECOND, 60 * SECOND, 300 * SECOND]);
+        self.next_chaos = self.now + self.rng.between(Duration::from_millis(1), gap);
+        self.clean_death = None;
+        match self.rng.below(31) {
+            22..=29 => self.trouble(),
+            30 => self.maintain(!self.maintenance),
+            0 | 1 => self.kill_primary(),
+            2..=4 => (self.net.primary_dead, self.net.http_dead) = (false, false),
+            5 => self.net.http_dead = true,
+            6 => {
+                self.net.uplink_dead = true;
+                self.net.uplink_says_so = self.rng.chance(0.5);
+            }
+            7..=9 => self.net.uplink_dead = false,
+            10 => self.net.loss = *self.rng.pick(&[0.0, 0.01, 0.2, 0.5]),
+            11 => self.steal(),
+            12 => self.squat(),
+            13 => self.kernel.refuse = *self.rng.pick(&[0.0, 0.3, 1.0]),
+            14 => self.kernel.lose_ack = *self.rng.pick(&[0.0, 0.1]),
+            15 => self.drop_hints = !self.drop_hints,
+            16 => self.pause(),
+            17 => self.crash(),
+            18 => self.stop(),
+            19 => self.command(),
+            20 => self.reload(),
+            _ => self.calm(),
+        }
+    }
+
+    fn kill_primary(&mut self) {
+        let status = self.status();
+        let all_up = status.checks.iter().all(|c| c.verdict == "up" && c.failures == 0);
+        let i = &status.instances[0];
+        let quiet = i.state == State::Backup && i.forced.is_none() && all_up;
+        let clean = quiet
+            && !self.maintenance
+            && !self.net.primary_dead
+            && !self.net.http_dead
+            && !self.net.uplink_dead;
+        self.net.primary_dead = true;
+        self.clean_death = (clean && self.net.loss == 0.0).then_some(self.now);
+    }
+
+    /// Somebody deletes an object of ours.
+    fn steal(&mut self) {
+        let ours = self.kernel.ours();
+        if let Some(key) = (!ours.is_empty()).then(|| self.rng.pick(&ours).clone()) {
+            self.kernel.objects.remove(&key);
+            self.summary.stolen_objects += 1;
+            self.hint();
+        }
+    }
+
+    /// Somebody else puts an object where ours would stand: the same, or another.
+    fn squat(&mut self) {
+        let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        let key = self.rng.pick(&keys).clone();
+        if self.kernel.objects.contains_key(&key) {
+            return;
+        }
+        let mut object = self.keys[&key].0.clone();
+        if let (Object::Route(route), true) = (&mut object, self.rng.chance(0.5)) {
+            route.mtu = Some(1400);
+        }
+        self.kernel.objects.insert(key, (Owner::Foreign, object));
+    }
+
+    pub(super) fn hint(&mut self) {
+        if !self.drop_hints {
+            self.later(Duration::from_millis(1), Event::KernelChanged);
+        }
+    }
+
+    /// SIGSTOP, or a virtual machine that is paused: answers that arrive meanwhile wait, or are lost.
+    fn pause(&mut self) {
+        let span = self.rng.between(Duration::from_millis(300), 120 * SECOND);
+        let wakes = self.now + span;
+        if self.rng.chance(0.5) {
+            self.events.retain(|(t, _), e| *t > wakes || !matches!(e, Event::Probe { .. }));
+        }
+        self.now = wakes;
+        self.next_chaos = self.next_chaos.max(wakes + SECOND);
+        self.summary.pauses += 1;
+        let before = self.status().instances[0].state;
+        let seq = self.last_seq;
+        if self.rng.chance(0.5) {
+            self.core.handle_timeout(self.now);
+            self.drain();
+        }
+        self.deliver();
+        // What we slept through is no reason for a takeover (FIELD: a paused virtual machine fails over falsely).
+        let after = self.status().instances[0].state;
+        let took_over = self.last_seq > seq && before != State::Master && after == State::Master;
+        assert!(
+            !took_over
+                || self.net.primary_dead
+                || self.net.http_dead
+                || self.net.loss > 0.0
+                || self.is_forced(),
+            "seed {}",
+            self.seed
+        );
+    }
+
+    fn is_forced(&self) -> bool {
+        self.status().instances[0].forced.is_some()
+    }
+
+    /// kill -9 and a restart, soon or late. What the kernel was told is done; nobody hears the answers.
+    fn crash(&mut self) {
+        self.summary.crashes += 1;
+        let down = self.rng.between(Duration::from_millis(10), 100 * SECOND);
+        self.start_anew(down, down < 60 * SECOND);
+    }
+
+    fn start_anew(&mut self, down: Duration, resumable: bool) {
+        self.scripts.clear();
+        self.events.clear();
+        self.isps.iter_mut().for_each(|isp| isp.our_crash(self.now));
+        self.unproved = [true; 2];
+        self.stopping = false;
+        self.now = self.now + down;
+        self.kernel.step(self.now, &mut self.rng);
+        self.next_chaos = self.next_chaos.max(self.now + SECOND);
+        self.legacy.resumable = resumable;
+        let was_master = self.legacy.memory.instances.values().any(|r| r.state == State::Master);
+        self.resumed = resumable && was_master;
+        self.summary.resumed += u64::from(self.resumed);
+        self.last_seq = 0;
+        self.exited = false;
+        self.core = Announcer::new(self.config.clone(), &self.legacy, self.now);
+        self.drain();
+    }
+
+    /// SIGTERM, the wait for the end, and a new start. A stop in order leaves nothing of ours.
+    pub(super) fn stop(&mut self) {
+        self.summary.stops += 1;
+        let refuse = std::mem::replace(&mut self.kernel.refuse, 0.0);
+        let lose = std::mem::replace(&mut self.kernel.lose_ack, 0.0);
+        self.stopping = true;
+        self.tell(Event::Terminate);
+        let bound = self.now + 120 * SECOND;
+        while !self.exited {
+            assert!(self.now < bound, "seed {}: the stop does not end: {:#?}", self.seed, self.status());
+            self.next_chaos = self.now + 600 * SECOND;
+            self.step();
+        }
+        self.next_chaos = self.now + 2 * SECOND;
+        assert_eq!(self.kernel.ours(), [], "seed {}: left behind after a stop", self.seed);
+        (self.kernel.refuse, self.kernel.lose_ack) = (refuse, lose);
+        let resumable = self.rng.chance(0.5);
+        self.start_anew(SECOND, resumable);
+    }
+
+    fn command(&mut self) {
+        let instance: announcerd::config::model::Name = scenario::INSTANCE.into();
+        let command = match self.rng.below(5) {
+            0 => {
+                let state = *self.rng.pick(&[Forced::Master, Forced::Backup]);
+                let lasting = self.rng.chance(0.8).then(|| self.rng.between(SECOND, 600 * SECOND));
+                Command::Force { instance, state, lasting }
+            }
+            1 | 2 => Command::Auto { instance },
+            n => Command::Failback { instance, reset_flaps: n == 3 },
+        };
+        self.tell(Event::Command { id: RequestId(1), command });
+    }
+
+    pub(super) fn maintain(&mut self, on: bool) {
+        self.maintenance = on;
+        self.unproved = [true; 2];
+        self.tell(Event::Command { id: RequestId(1), command: Command::Maintenance { on } });
+    }
+
+    fn reload(&mut self) {
+        self.summary.reloads += 1;
+        let before = self.status();
+        self.config = scenario::changed(&self.config, &mut self.rng);
+        self.wanted = scenario::wanted(&self.config);
+        self.unproved = [true; 2];
+        self.tell(Event::Reload(Box::new(self.config.clone())));
+        // What did not change is not disturbed (keepalived #349).
+        let after = self.status();
+        assert_eq!(before.checks, after.checks, "seed {}", self.seed);
+        // A shorter delay may just have passed: that is a transition, no disturbance.
+        if before.instances[0].state == after.instances[0].state {
+            assert_eq!(before.kernel, after.kernel, "seed {}", self.seed);
+        }
+    }
+}
