@@ -106,11 +106,13 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
         // Another daemon may have died this moment: the restart that follows must find everything as it was. (Its end has
         // the service manager start this anew.)
         std::thread::sleep(RESTART);
-        match claim(state_dir)? {
+        // The lock is not held while this sleeps.
+        let longer = match claim(state_dir)? {
             None => return Ok(Vec::new()),
-            Some((_, Some(longer))) if !longer.is_zero() => std::thread::sleep(longer),
+            Some((_, Some(longer))) if !longer.is_zero() => longer,
             Some((_held, _)) => return sweep(protocol),
-        }
+        };
+        std::thread::sleep(longer);
     }
 }
 

@@ -31,7 +31,9 @@ pub fn wall() -> WallClock {
     let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
     let clock = in_force(*anchor, WallClock { at: before, wall }, apart);
     *anchor = Some(clock);
-    clock
+    // As of now: who keeps or compares moments goes by `at`.
+    let since = before.since(clock.at);
+    clock.wall.checked_add(since).map_or(clock, |wall| WallClock { at: clock.at + since, wall })
 }
 
 /// The anchor that holds after another reading, whose two halves are as far apart as said.
@@ -54,6 +56,15 @@ mod tests {
         let date = humantime::parse_rfc3339(&clock.date(clock.at)).unwrap();
         let off = clock.wall.duration_since(date).unwrap();
         assert!(off.as_micros() == 0, "{off:?}");
+    }
+
+    #[test]
+    fn it_is_told_as_of_now_and_a_point_has_one_date() {
+        let first = wall();
+        while now().since(first.at) < Duration::from_millis(2) {}
+        let second = wall();
+        assert!(second.at.since(first.at) >= Duration::from_millis(2), "{first:?} {second:?}");
+        assert_eq!(first.date(first.at), second.date(first.at));
     }
 
     #[test]

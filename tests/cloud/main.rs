@@ -44,8 +44,9 @@ impl Lab {
         us.write(HOOK, include_str!("../../conf/cloud-route-table.sh")).unwrap();
         std::fs::set_permissions(us.path(HOOK), std::fs::Permissions::from_mode(0o755)).unwrap();
         let example = include_str!("../../conf/cloud-route-table.env");
-        let own =
-            format!("ENDPOINT_URL=http://{CLOUD}\nAWS_ACCESS_KEY_ID=test\nAWS_SECRET_ACCESS_KEY=test\nAGAIN_SECONDS=0\n");
+        let own = format!(
+            "ENDPOINT_URL=http://{CLOUD}\nAWS_ACCESS_KEY_ID=test\nAWS_SECRET_ACCESS_KEY=test\nAGAIN_SECONDS=0\n"
+        );
         us.write(SETTINGS, format!("{example}\n{own}{settings}\n")).unwrap();
         let cloud = Ec2::start(&internet, CLOUD);
         Lab { us, line, cloud, _internet: internet }
