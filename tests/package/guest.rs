@@ -9,7 +9,7 @@ use crate::{HERE, debian, folder, packages};
 const SECONDS: &str = "480";
 
 /// What must be shown, in this order.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "installed",
     "judged",
     "started",
@@ -17,6 +17,7 @@ const PARTS: [&str; 13] = [
     "taken over",
     "reloaded",
     "upgraded",
+    "not upgraded",
     "restarted after a crash",
     "restarted by the watchdog",
     "swept after the last crash",
