@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::{Awaited, ConnId, Reason, State};
+use super::connection::{ConnId, Reason, State};
 use super::drain::{Drain, Duty, last_words};
 use super::event::{PeerEffect, StopCause};
 use super::peer::{Dial, Peer};
@@ -23,8 +23,13 @@ impl Peer {
     pub(super) fn bfd_up(&mut self) {
         self.bfd_is_up = true;
         for id in self.connection_ids() {
-            if self.connection(id).is_some_and(|connection| connection.awaits(Awaited::Bfd)) {
-                self.release(id, None);
+            let mut is_up = false;
+            let released = self.with(id, |connection, context| {
+                is_up = connection.release(context);
+                Ok(())
+            });
+            if released.is_ok() && is_up {
+                self.session_up(id);
             }
         }
     }
