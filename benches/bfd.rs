@@ -1,9 +1,9 @@
-//! BFD beside BIRD and FRR, in one run (needs root, bird2, frr, stress-ng): `cargo bench --bench bfd` takes about an hour and
-//! a half, `cargo bench --bench bfd -- short` a few minutes.
+//! BFD beside BIRD and FRR, in one run (needs root, bird2, frr, stress-ng): `cargo bench --bench bfd` takes half an
+//! hour, `-- short` a few minutes, `-- detection`, `-- stress`, `-- processor` the parts.
 //!
 //! - detection over its bound: a neighbour made of our own pure session falls silent; how long after its last packet plus
 //!   interval x multiplier does the first packet with Down come back? The same instrument for all three;
-//! - false downs: two of a kind, with stress-ng on every core;
+//! - false downs: two of a kind, every kind and interval at once, with stress-ng on every core;
 //! - processor time for 1, 100 and 500 sessions.
 
 mod common;
@@ -28,19 +28,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 const TOOLS: [&str; 3] = ["announcerd", "BIRD", "FRR"];
 
 fn main() {
-    let short = std::env::args().any(|a| a == "short");
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let short = words.iter().any(|a| a == "short");
+    let parts: Vec<&String> = words.iter().filter(|a| *a != "short").collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| *p == part);
     let (rounds, watch, window) = if short { (5, 10, 3) } else { (50, 600, 20) };
-    for interval in [10, 50, 300] {
+    for interval in [10, 50, 300].into_iter().filter(|_| wanted("detection")) {
         for tool in TOOLS {
             detection(tool, interval, if interval == 300 { rounds.min(20) } else { rounds });
         }
     }
-    for interval in [10, 50] {
-        for tool in TOOLS {
-            false_downs(tool, interval, Duration::from_secs(watch));
-        }
+    if wanted("stress") {
+        false_downs(Duration::from_secs(watch));
     }
-    for count in [1, 100, 500] {
+    for count in [1, 100, 500].into_iter().filter(|_| wanted("processor")) {
         for tool in TOOLS {
             footprint(tool, count, Duration::from_secs(window));
         }
@@ -296,30 +297,62 @@ fn detection(name: &str, interval: u64, rounds: usize) {
     );
 }
 
-fn false_downs(name: &str, interval: u64, watch: Duration) {
-    let lab = Lab::new(1);
-    let mut ours = Tool::start(name, &lab.us, US, "uplink", &[address(0)], interval);
-    let mut theirs = Tool::start(name, &lab.them, address(0), "customer", &[US], interval);
-    until_up(&ours, &lab.us, 1);
-    until_up(&theirs, &lab.them, 1);
+/// A pair of each tool at each interval, all at once: under the same load and for the same time.
+fn false_downs(watch: Duration) {
+    let kinds = [10, 50].into_iter().flat_map(|interval| TOOLS.map(|name| (name, interval)));
+    let mut pairs: Vec<Pair> = kinds.map(|(name, interval)| Pair::start(name, interval)).collect();
     std::thread::sleep(Duration::from_secs(2));
-    let before = ours.sessions(&lab.us).1 + theirs.sessions(&lab.them).1;
     let seconds = watch.as_secs().to_string();
     let mut stress = Command::new("stress-ng")
         .args(["--cpu", "0", "--matrix", "0", "--timeout", &seconds, "--quiet"])
         .stdout(Stdio::null())
         .spawn()
         .expect("stress-ng is installed");
-    let began = (Instant::now(), cpu(ours.pid()) + cpu(theirs.pid()));
-    let _ = stress.wait();
-    let used =
-        (cpu(ours.pid()) + cpu(theirs.pid()) - began.1).as_secs_f64() / began.0.elapsed().as_secs_f64();
-    let downs = ours.sessions(&lab.us).1 + theirs.sessions(&lab.them).1 - before;
-    println!(
-        "false downs  {interval:>3} ms x 3  {name:<10}  {downs} at both ends in {seconds} s of stress-ng on every core; {:.2} % of a core for both",
-        used * 100.0
-    );
-    if let Tool::Announcerd(node) = &ours {
+    let before: Vec<_> = pairs.iter_mut().map(|pair| (pair.downs(), pair.cpu())).collect();
+    let began = Instant::now();
+    assert!(stress.wait().unwrap().success());
+    let took = began.elapsed().as_secs_f64();
+    for (pair, (downs, cpu)) in pairs.iter_mut().zip(before) {
+        let (name, interval) = (pair.name, pair.interval);
+        let used = (pair.cpu() - cpu).as_secs_f64() / took;
+        println!(
+            "false downs  {interval:>3} ms x 3  {name:<10}  {} at both ends in {seconds} s of stress-ng on every core; {:.2} % of a core for both",
+            pair.downs() - downs,
+            used * 100.0
+        );
+        pair.punctuality();
+    }
+}
+
+/// Two of a kind that watch each other.
+struct Pair {
+    name: &'static str,
+    interval: u64,
+    ours: Tool,
+    theirs: Tool,
+    lab: Lab,
+}
+
+impl Pair {
+    fn start(name: &'static str, interval: u64) -> Self {
+        let lab = Lab::new(1);
+        let ours = Tool::start(name, &lab.us, US, "uplink", &[address(0)], interval);
+        let theirs = Tool::start(name, &lab.them, address(0), "customer", &[US], interval);
+        until_up(&ours, &lab.us, 1);
+        until_up(&theirs, &lab.them, 1);
+        Pair { name, interval, ours, theirs, lab }
+    }
+
+    fn downs(&self) -> u64 {
+        self.ours.sessions(&self.lab.us).1 + self.theirs.sessions(&self.lab.them).1
+    }
+
+    fn cpu(&mut self) -> Duration {
+        cpu(self.ours.pid()) + cpu(self.theirs.pid())
+    }
+
+    fn punctuality(&self) {
+        let Tool::Announcerd(node) = &self.ours else { return };
         for detail in node.status().unwrap().bfd.into_iter().filter_map(|s| s.detail) {
             println!(
                 "    our packets left late by p99 {} us, max {} us; gaps longer than agreed by p99 {} us, max {} us; forgiven {}",
