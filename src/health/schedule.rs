@@ -7,9 +7,9 @@ use crate::time::Time;
 /// The gap between the first probes of two checks, so that a start with thousands of them is no burst.
 const STAGGER: Duration = Duration::from_micros(200);
 
-/// Probes start on a grid of this, so that a thousand a second are a hundred wake-ups. Intervals shorter than ten of
+/// Probes start on a grid of this, so that a thousand a second are fifty wake-ups. Intervals shorter than ten of
 /// these are not rounded.
-const GRID: Duration = Duration::from_millis(10);
+const GRID: Duration = Duration::from_millis(20);
 
 /// The golden ratio's fraction: multiples of it modulo one fill the interval evenly for any number of checks.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Fault;
 use super::deadline::{late, not_running};
 use super::icmp::{self, Answer, Queue};
+use super::patience::Patience;
 use super::target::{cannot, is_own};
 use crate::config::model::Origin;
 use crate::io::child::words;
@@ -32,6 +33,9 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 /// Turns of the runtime that a reply which is already in the receive queue gets after the deadline. The receiving task
 /// reads some hundred packets in each.
 const EXTRA_TURNS: usize = 256;
+/// How old the count of lost packets may be that a request goes by. What was lost in that time before it was sent counts
+/// against it too: its silence then says nothing.
+const COUNTED: Duration = Duration::from_millis(100);
 
 /// Open sockets.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub struct Sockets {
     /// to all of them. It begins anywhere, so that two daemons, or two runs, do not meet.
     next: AtomicU32,
     warned: AtomicBool,
+    patience: Patience,
 }
 
 impl Default for Sockets {
@@ -50,6 +55,7 @@ impl Default for Sockets {
             open: Mutex::default(),
             next: AtomicU32::new(random as u32),
             warned: AtomicBool::new(false),
+            patience: Patience::default(),
         }
     }
 }
@@ -89,15 +95,16 @@ impl Sockets {
     ) -> Result<Duration, Lost> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (ident, sequence) = (PingIdentifier((number >> 16) as u16), PingSequence(number as u16));
-        let before = echo.queue();
+        let before = echo.recent_queue();
         let mut pinger = echo.client.pinger(to, ident).await;
         // Ours is the deadline that counts; surge-ping's lies well behind it.
         pinger.timeout(limit.saturating_mul(4).max(Duration::from_secs(5)));
         let result = {
             let mut ping = std::pin::pin!(pinger.ping(sequence, payload));
-            match tokio::time::timeout_at(deadline, &mut ping).await {
-                Ok(result) => Some(result),
-                Err(_) => echo.read_backlog(&mut ping).await,
+            tokio::select! {
+                biased;
+                result = &mut ping => Some(result),
+                () = self.patience.until(deadline) => echo.read_backlog(&mut ping).await,
             }
         };
         let (packet, rtt) = match result {
@@ -140,7 +147,7 @@ impl Sockets {
             config = config.interface(device);
         }
         let client = Client::new(&config.build()).map_err(|e| cannot(&from(origin), &e))?;
-        let echo = Echo { socket: client.get_socket(), client };
+        let echo = Echo { socket: client.get_socket(), client, counted: Mutex::default() };
         echo.with(|socket| {
             if echo.socket.get_type() == Type::RAW {
                 icmp::answers_only(socket, family == Family::V6).map_err(|e| cannot("filter ICMP", &e))?;
@@ -223,6 +230,8 @@ fn silence(before: Queue, after: Queue, deadline: Instant) -> Lost {
 pub struct Echo {
     client: Client,
     socket: AsyncSocket,
+    /// What its queue was, and when.
+    counted: Mutex<Option<(Instant, Queue)>>,
 }
 
 impl std::fmt::Debug for Echo {
@@ -240,6 +249,15 @@ impl Echo {
     /// A kernel that does not know SO_MEMINFO (before 4.12) reports no drops.
     fn queue(&self) -> Queue {
         self.with(icmp::queue).unwrap_or_default()
+    }
+
+    /// The same, a moment old at most: a system call for each of a thousand pings a second is a part of what they cost.
+    fn recent_queue(&self) -> Queue {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        match *counted {
+            Some((at, queue)) if at.elapsed() < COUNTED => queue,
+            _ => counted.insert((Instant::now(), self.queue())).1,
+        }
     }
 
     /// The deadline has passed, but if this thread was busy the reply may lie unread in the queue: lets the receiving task

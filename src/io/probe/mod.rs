@@ -13,6 +13,7 @@ mod file;
 mod http;
 mod icmp;
 mod offthread;
+mod patience;
 mod ping;
 mod target;
 mod tcp;
