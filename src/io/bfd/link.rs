@@ -59,13 +59,12 @@ impl Link {
     ///
     /// The kernel's. What a router or the other end answered to an earlier packet (nobody listens, prohibited) is none.
     pub fn send(&self, octets: &[u8]) -> io::Result<()> {
-        // An ICMP answer waits in the socket and fails the next packet, which has not been sent then. Whatever it was, the
-        // packet left here: that it did not arrive is for the detection time to tell.
-        let _ = self.socket.take_error();
         match self.socket.send(octets) {
             Ok(_) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
-            // Another may have come in between; an error of our own comes again.
+            // An ICMP answer waited in the socket and failed this packet, which has not been sent then. Whatever it was, the
+            // earlier one had left here: that it did not arrive is for the detection time to tell. An error of our own comes
+            // again.
             Err(_) => {}
         }
         match self.socket.send(octets) {
