@@ -421,7 +421,7 @@ pub struct Notice {
     /// As `events -j` has it, its timeline as far as it was known when this was sent.
     #[serde(flatten)]
     pub event: EventStatus,
-    /// True while a drill pretends that the primary is down.
+    /// True if a drill was under way.
     pub drill: bool,
     /// The operator's override.
     #[serde(rename = "override")]

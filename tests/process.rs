@@ -134,6 +134,7 @@ fn saves(path: &str) {
     let mainland = memory.instances.entry("mainland".into()).or_insert(Remembered {
         state: State::Master,
         since: clock::now(),
+        told: true,
         forced: None,
         flaps: 0,
         last_failback: None,

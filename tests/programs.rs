@@ -98,7 +98,11 @@ async fn an_insecure_program_is_refused() {
     let (sender, mut events) = mpsc::channel(8);
     let refuse = |command: &[String]| Err(format!("{} is writable by others", command[0]));
     let mut probes = Probes::new(sender.clone(), refuse);
-    probes.start(announcerd::announcer::event::ProbeId(1), exec_check("x", shell("exit 0")), [].into());
+    probes.start(
+        announcerd::announcer::event::ProbeId(1),
+        exec_check("x", shell("exit 0")),
+        Default::default(),
+    );
     let Some(Event::Probe { outcome, .. }) = events.recv().await else { panic!("no outcome") };
     assert_eq!(outcome, Outcome::Blind("/bin/sh is writable by others".into()));
     let mut scripts = Scripts::new(sender, refuse);

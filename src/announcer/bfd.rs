@@ -236,6 +236,8 @@ impl Announcer {
     fn on_bfd_verified(&mut self, id: SessionId, since: Time, now: Time) {
         for check in self.checks_on(id) {
             let Some(check_of) = self.checks.get_mut(&check) else { continue };
+            // A Poll goes out with one of the next packets, and again with each until it is answered.
+            check_of.answered(check_of.config.interval * 2, now);
             check_of.seen_well(since);
             if check_of.verdict() == Verdict::Up {
                 self.note_success(check, true, now);

@@ -24,6 +24,8 @@ use crate::time::Time;
 
 /// From GRACEFUL_SHUTDOWN (RFC 8326) to the withdraw: time for the peers to find another way.
 pub(super) const GSHUT: Duration = Duration::from_secs(3);
+/// The acknowledgement of a KEEPALIVE that takes longer was sent again by TCP: the line may have been cut meanwhile.
+const PROMPT: Duration = Duration::from_millis(500);
 /// An announcement that has had no session to go out on for this long is an alarm before it is needed.
 const NO_SESSION: Duration = Duration::from_secs(60);
 
@@ -228,6 +230,7 @@ impl Announcer {
         let Some(name) = self.peers.all.get(&id).map(|p| p.config.session.name.clone()) else { return };
         for check in self.checks_of_session(&name) {
             if let Some(seen) = self.checks.get_mut(&check) {
+                seen.answered(PROMPT, now);
                 seen.seen_well(now);
                 self.note_success(check, false, now);
                 self.reconsider(check, false, now);
@@ -498,8 +501,8 @@ impl Announcer {
             .collect()
     }
 
-    /// What BGP would do if the instance went to MASTER or left it: lines for `explain`.
-    pub(super) fn preview_bgp(&self, config: &crate::config::model::Instance, master: bool) -> Vec<String> {
+    /// What BGP would do if the instance went to that state: lines for `explain`.
+    pub(super) fn preview_bgp(&self, config: &crate::config::model::Instance, to: State) -> Vec<String> {
         let mut lines = Vec::new();
         for announce in &config.announces {
             let count = announce.prefixes.len();
@@ -507,7 +510,11 @@ impl Announcer {
                 Some(only) if count == 1 => only.to_string(),
                 _ => format!("{count} prefixes"),
             };
-            let attributes = if master { Some(&announce.master) } else { announce.backup.as_ref() };
+            let attributes = match to {
+                State::Master => Some(&announce.master),
+                State::Backup => announce.backup.as_ref(),
+                _ => None,
+            };
             for peer in &announce.peers {
                 let state = self.session_state(peer);
                 let up = if matches!(state, Some(Ok(()))) { "" } else { " (no session now!)" };

@@ -1,21 +1,26 @@
 //! From verdicts to transitions, and from transitions to kernel, scripts and journal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::effect::Level;
 use super::event::{ScriptEnd, ScriptId};
 use super::gate::{self, PrimaryState, RequireState, RequireView};
 use super::instance::{self, Inputs, Instance, Transition};
 use super::journal::{State, Timeline};
+use super::memory::Remembered;
 use super::scripts::{Action, Job, Scripts};
 use super::timers::{CheckId, InstanceId, Timer};
-use super::witness::Rows;
-use super::{Announcer, Effect, Legacy};
+use super::witness::{Look, Rows};
+use super::{Announcer, Effect, Legacy, Stopping};
 use crate::config::model::{self, Name};
 use crate::fib::desired;
 use crate::fib::hops::Choices;
 use crate::health::{Check, Verdict};
 use crate::time::Time;
+
+/// The longest that a BGP session is waited for after our own isolation.
+const BGP_REJOIN: Duration = Duration::from_secs(30);
 
 /// An instance and all that belongs to it.
 #[derive(Debug)]
@@ -32,6 +37,10 @@ pub(super) struct Member {
     waits_for_witness: bool,
     /// Scripts of MASTER that wait for the kernel.
     held: Option<Job>,
+    /// The scripts of the state that is remembered have run to their end, or there were none…
+    told: bool,
+    /// …or will be when those of this transition have.
+    telling: Option<u64>,
     /// The transition whose kernel work is not done yet.
     open: Option<u64>,
     /// The next hops in use.
@@ -43,6 +52,22 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn name(&self) -> &Name {
         &self.instance.config.name
+    }
+
+    /// What is worth keeping across a restart.
+    pub(super) fn remember(&self) -> Remembered {
+        Remembered { told: self.told, ..self.instance.remember() }
+    }
+
+    /// A transition: must its scripts have run before it is remembered as told? Only a MASTER is ever resumed.
+    fn begin_telling(&mut self, to: State, seq: u64, has_scripts: bool) {
+        self.telling = (to == State::Master && has_scripts).then_some(seq);
+        self.told = match to {
+            State::Master => !has_scripts,
+            // What is kept is a MASTER's, and its scripts have been undone.
+            State::Stop => self.told && !has_scripts,
+            State::Init | State::Backup | State::Fault => true,
+        };
     }
 }
 
@@ -65,6 +90,8 @@ impl Announcer {
             waits_for_witness: false,
             instance,
             held: None,
+            told: remembered.is_none_or(|r| r.told),
+            telling: None,
             open: None,
             hops: Choices::new(),
             retired: false,
@@ -129,20 +156,79 @@ impl Announcer {
             }
             _ => true,
         };
-        Inputs { primary, require, witnessed }
+        let returning = match (&config.require, down, witnessed) {
+            (Some(_), Some(_), false) => member.primary.iter().filter_map(|id| member.rows.due(*id)).min(),
+            _ => None,
+        };
+        Inputs { primary, require, witnessed, returning }
     }
 
     /// Enough of the checks that are down fail by rows that are confirmed. Whoever asked for a fall of one does not want
-    /// to wait for a second failure, and a link's state is no row.
+    /// to wait for a second failure, a link's state is no row, and a session that is down has a rule of its own.
     fn is_confirmed(&self, member: &Member) -> bool {
         let Some(primary) = &member.instance.config.primary else { return true };
         let counts = |id: &&CheckId| {
             self.checks.get(id).is_some_and(|c| {
-                let single = c.is_told() || c.config.fall.failures() == 1;
+                let single = !c.is_session() && (c.is_told() || c.config.fall.failures() == 1);
                 c.verdict() == Verdict::Down && (single || member.rows.is_confirmed(**id))
             })
         };
         member.primary.iter().filter(counts).count() >= primary.down_when.needed(member.primary.len())
+    }
+
+    /// The primary's sessions that are down: which of them count by now?
+    fn judge_sessions(&mut self, id: InstanceId, now: Time) {
+        let Some(member) = self.members.get(&id) else { return };
+        let config = member.instance.config.clone();
+        let Some(require) = &config.require else { return };
+        let fallen: Vec<(CheckId, Time, Duration, Duration)> =
+            member.primary.iter().filter_map(|id| self.fallen_session(*id)).collect();
+        if fallen.is_empty() {
+            return;
+        }
+        let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
+        let met = gate::require(require, &required, now).state == RequireState::Met;
+        let up = required.iter().filter(|c| c.verdict() == Verdict::Up);
+        let trouble = up.filter_map(|c| c.last_trouble_sent()).max();
+        let asked = member.require.iter().filter(|id| self.is_unanswered(**id)).count();
+        let looks: Vec<(CheckId, Look)> = fallen
+            .into_iter()
+            .map(|(check, since, silence, rejoin)| {
+                let clean = |c: &&Check| c.is_unblemished_since(since - silence);
+                let unblemished = asked == 0 && required.iter().all(clean);
+                (check, Look { since, rejoin, met, trouble, unblemished })
+            })
+            .collect();
+        let Some(member) = self.members.get_mut(&id) else { return };
+        for (check, look) in looks {
+            member.rows.judge(check, &look, now, |moment| gate::witnessed(require, &required, moment));
+        }
+    }
+
+    /// Of a session that is down: since when, how long a silence that proves, and how long it may take to come back.
+    fn fallen_session(&self, id: CheckId) -> Option<(CheckId, Time, Duration, Duration)> {
+        let check = self.checks.get(&id).filter(|c| c.verdict() == Verdict::Down)?;
+        let (silence, rejoin) = match &check.config.probe {
+            model::Probe::Bfd(session) => (session.detection_time(), session.patience()),
+            model::Probe::Bgp(watched) => {
+                let bgp = self.config.bgp.iter().find(|b| *b.session.name == *watched.peer)?;
+                let rejoin = bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN);
+                (bgp.session.hold_time, rejoin)
+            }
+            _ => return None,
+        };
+        Some((id, check.since(), silence, rejoin))
+    }
+
+    /// Sessions of its primary that are down when its own isolation ends have their time from now on.
+    fn give_sessions_time(&mut self, id: InstanceId, now: Time) {
+        let Some(member) = self.members.get(&id) else { return };
+        let fallen: Vec<CheckId> =
+            member.primary.iter().copied().filter(|id| self.fallen_session(*id).is_some()).collect();
+        let Some(member) = self.members.get_mut(&id).filter(|_| !fallen.is_empty()) else { return };
+        fallen.into_iter().for_each(|check| member.rows.begin_anew(check, now));
+        let required = member.require.clone();
+        self.ask_witnesses(&required, now);
     }
 
     /// A check's verdict changed, or (without `changed`) it has a new result: its success may be the witness that a
@@ -163,7 +249,9 @@ impl Announcer {
             return;
         }
         self.stale.insert(id);
-        while let Some(member) = self.members.get(&id) {
+        loop {
+            self.judge_sessions(id, now);
+            let Some(member) = self.members.get(&id) else { return };
             let inputs = self.inputs(member, now);
             let Some(member) = self.members.get_mut(&id) else { return };
             match member.instance.decide(&inputs, now) {
@@ -189,22 +277,33 @@ impl Announcer {
         let (from, to) = (transition.from, transition.to);
         let record = self.journal.push(now, name, from, to, transition.reason.clone());
         record.timeline.first_bad_probe = transition.first_bad;
+        record.drill = member.instance.pretence().is_some();
         let record = record.clone();
         self.tally.transition(&record.instance, to, &record.timeline);
         member.open = Some(record.seq);
         let seq = record.seq;
         self.open.insert(id);
         member.held = None;
-        member.scripts.left(to, now);
+        let handing_over = self.stopping == Some(Stopping::HandingOver);
+        if handing_over {
+            member.scripts.hand_over();
+        } else {
+            member.scripts.left(to, now);
+        }
         if transition.was_cut_off {
             member.rows.forget();
         }
         let distrusted = if transition.was_cut_off { member.primary.clone() } else { Vec::new() };
         let job = job(member, &transition, record.seq, &self.config.node.name);
+        // A MASTER that is resumed says nothing, unless its scripts had not run to their end when the last process went.
+        let silent = handing_over || (transition.resumed && member.told);
+        if !silent {
+            member.begin_telling(to, seq, job.is_some());
+        }
         self.emit(Effect::Journal(record));
         self.drill_decided(id, seq);
         match job {
-            _ if transition.silent => {}
+            _ if silent => {}
             None => {}
             Some(job) if to == State::Master => {
                 if let Some(member) = self.members.get_mut(&id) {
@@ -216,6 +315,9 @@ impl Announcer {
         self.set_script_timer(id);
         for check in distrusted {
             self.distrust(check, id, now);
+        }
+        if transition.was_cut_off {
+            self.give_sessions_time(id, now);
         }
     }
 
@@ -286,7 +388,15 @@ impl Announcer {
                     let name = self.members.get(&id).map(|m| m.name().clone());
                     self.log(Level::Error, name.as_ref(), text);
                 }
-                Action::Done(seq) => self.note_step(seq, |t| t.notify_done = Some(now)),
+                Action::Done(seq, in_full) => {
+                    self.note_step(seq, |t| t.notify_done = Some(now));
+                    if let Some(member) =
+                        self.members.get_mut(&id).filter(|m| m.telling == Some(seq) && in_full)
+                    {
+                        (member.told, member.telling) = (true, None);
+                        self.stale.insert(id);
+                    }
+                }
             }
         }
         self.set_script_timer(id);

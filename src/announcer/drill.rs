@@ -182,11 +182,19 @@ impl Announcer {
 
     /// The client of a drill is no longer there: hand back at once.
     pub(super) fn leave_drill(&mut self, client: RequestId, now: Time) {
-        let is_theirs = |d: &&mut Drill| d.client == client && d.phase != Phase::HandingBack;
-        if self.drill.as_mut().filter(is_theirs).is_some() {
-            self.tell_drill(Some(false), "interrupted: the operator has left", now);
+        if self.drill.as_ref().is_some_and(|d| d.client == client) {
+            self.interrupt_drill("interrupted: the operator has left", now);
+        }
+    }
+
+    /// A drill hands back at once. True if one is under way.
+    pub(super) fn interrupt_drill(&mut self, why: &str, now: Time) -> bool {
+        let Some(drill) = &self.drill else { return false };
+        if drill.phase != Phase::HandingBack {
+            self.tell_drill(Some(false), why, now);
             self.hand_back(now);
         }
+        true
     }
 
     /// After every event: what has been seen of the drill's steps? True if that changed what is wanted.
@@ -408,7 +416,7 @@ impl Announcer {
             ));
         }
         let mut after: Vec<String> =
-            self.preview_bgp(config, true).into_iter().map(|s| format!("  bgp: {s}")).collect();
+            self.preview_bgp(config, State::Master).into_iter().map(|s| format!("  bgp: {s}")).collect();
         if super::report::has_scripts(config, State::Master) {
             after.push("  script: those of MASTER".into());
         }

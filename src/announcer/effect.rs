@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::event::{DumpId, Outcome, PeerId, ProbeId, RequestId, ScriptId};
 use super::journal::Record;
 use super::memory::Memory;
+use super::own::OwnPrefixes;
 use crate::bfd::{SessionConfig, SessionId};
 use crate::bgp::event::PeerEffect;
 use crate::config::model::{Bgp, Check, Name};
 use crate::fib::object::Op;
-use crate::net::Prefix;
 use crate::time::Time;
 
 /// One thing to do. Exhaustive and comparable: tests assert whole lists.
@@ -23,7 +23,7 @@ pub enum Effect {
         /// What to probe.
         check: Arc<Check>,
         /// An address in one of these is our own: do not ask it, answer `Blind`.
-        own: Arc<[Prefix]>,
+        own: Arc<OwnPrefixes>,
     },
     /// Nobody waits for this probe any more: end it, and kill what it started.
     CancelProbe(ProbeId),

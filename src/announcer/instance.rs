@@ -28,6 +28,8 @@ pub struct Inputs {
     pub require: RequireView,
     /// A required check has answered a probe that was sent after the primary's first failure: we are not cut off.
     pub witnessed: bool,
+    /// It has, but it may be we who were cut off, and a session of the primary's has until then to come back.
+    pub returning: Option<Time>,
 }
 
 /// A change of state.
@@ -43,8 +45,6 @@ pub struct Transition {
     pub first_bad: Option<Time>,
     /// MASTER was taken up again where the last process left it: nothing changes in the world.
     pub resumed: bool,
-    /// No script is told.
-    pub silent: bool,
     /// The primary failed while we were cut off: those failures prove nothing and are to be forgotten.
     pub was_cut_off: bool,
 }
@@ -97,6 +97,8 @@ pub struct Instance {
     maintenance: bool,
     /// A drill pretends this.
     pretence: Option<Pretence>,
+    /// The primary is down, whatever is pretended.
+    really_down: bool,
 }
 
 impl Instance {
@@ -128,6 +130,7 @@ impl Instance {
             failback_asked: false,
             maintenance: false,
             pretence: None,
+            really_down: false,
         }
     }
 
@@ -173,12 +176,17 @@ impl Instance {
         }
     }
 
-    /// What is worth keeping across a restart.
+    /// What is worth keeping across a restart. It knows nothing of scripts: `told` is its owner's to say.
     pub fn remember(&self) -> Remembered {
-        let announcing = self.level() == Level::Full;
+        let state = match self.level() {
+            Level::Full if self.is_mere_exercise() => State::Backup,
+            Level::Full => State::Master,
+            _ => self.state(),
+        };
         Remembered {
-            state: if announcing { State::Master } else { self.state() },
+            state,
             since: self.since,
+            told: true,
             forced: self.forced,
             flaps: self.flaps,
             last_failback: self.last_failback,
@@ -222,6 +230,18 @@ impl Instance {
     /// A drill begins, turns or ends. [`Instance::decide`] acts on it.
     pub fn pretend(&mut self, pretence: Option<Pretence>) {
         self.pretence = pretence;
+    }
+
+    /// True if a drill, and nothing else, makes a MASTER of it: then nobody may go on with that who knows nothing of the
+    /// drill.
+    pub fn is_mere_exercise(&self) -> bool {
+        self.pretence.is_some() && !self.really_down
+    }
+
+    /// The kernel objects of it that a stop may leave to the next process.
+    pub fn heritable_level(&self) -> Level {
+        let level = self.level();
+        if self.is_mere_exercise() { level.min(Level::Base) } else { level }
     }
 
     /// What a drill pretends now.
@@ -279,10 +299,8 @@ impl Instance {
         if self.state() == State::Stop {
             return None;
         }
-        let kept = Some(self.level());
-        let transition =
-            self.go(Phase::Stop { drain: None, kept }, "handover to the next process".into(), None, now);
-        Some(Transition { silent: true, ..transition })
+        let kept = Some(self.heritable_level());
+        Some(self.go(Phase::Stop { drain: None, kept }, "handover to the next process".into(), None, now))
     }
 
     /// It was to leave, and is wanted again.
@@ -307,9 +325,10 @@ impl Instance {
         if self.state() == State::Stop {
             return None;
         }
-        let level = self.level();
+        let (level, heritable) = (self.level(), self.heritable_level());
         let keeps = may_keep && matches!(self.config.on_stop, OnStop::Keep { .. });
-        let kept = keeps.then_some(if level == Level::Full { level } else { level.min(Level::Base) });
+        let kept =
+            keeps.then_some(if heritable == Level::Full { heritable } else { heritable.min(Level::Base) });
         let span = moment + self.config.drain;
         let drain =
             (level >= Level::Drain && kept != Some(Level::Full) && !span.is_zero()).then(|| now + span);
@@ -321,6 +340,7 @@ impl Instance {
         if self.forced.is_some_and(|f| f.until.is_some_and(|t| t <= now)) {
             self.forced = None;
         }
+        self.really_down = seems_down(inputs);
         match self.phase.clone() {
             Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
@@ -348,9 +368,10 @@ impl Instance {
             _ => None,
         };
         let pending = self.pending().map(|(_, at)| at);
+        let returning = inputs.returning;
         let expiry = self.forced.and_then(|f| f.until);
         // A deadline that has passed waits for an event: asking again would not help.
-        [init, drain, lapse, pending, expiry].into_iter().flatten().filter(|t| *t > now).min()
+        [init, drain, lapse, pending, returning, expiry].into_iter().flatten().filter(|t| *t > now).min()
     }
 
     fn decide_init(&mut self, inputs: &Inputs, now: Time, until: Time, resumed: bool) -> Option<Transition> {
@@ -370,7 +391,7 @@ impl Instance {
         if resumed && self.forced.is_none_or(|f| f.state != Forced::Backup) {
             let reason = "resumed MASTER after a restart".to_owned();
             let transition = self.go(Phase::Master { well_since: None }, reason, None, now);
-            return Some(Transition { resumed: true, silent: true, ..transition });
+            return Some(Transition { resumed: true, ..transition });
         }
         Some(self.decide_anew(inputs, resumed, now))
     }
@@ -542,10 +563,16 @@ impl Instance {
                     flap: true,
                 },
                 PrimaryState::Down => Call::Stay {
-                    reason: format!(
-                        "the primary seems down ({}), but nothing that we require has answered since: it may be us",
-                        p.reason
-                    ),
+                    reason: match inputs.returning {
+                        None => format!(
+                            "the primary seems down ({}), but nothing that we require has answered since: it may be us",
+                            p.reason
+                        ),
+                        Some(_) => format!(
+                            "the primary seems down ({}), but this node may have been cut off: its session has a handshake's time to come back",
+                            p.reason
+                        ),
+                    },
                 },
                 PrimaryState::Well => Call::HandBack { reason: "the primary is well".into(), at_once: false },
                 PrimaryState::Undecided => {
@@ -622,15 +649,7 @@ impl Instance {
         self.since = now;
         self.reason.clone_from(&reason);
         self.failback_asked = false;
-        Transition {
-            from,
-            to: self.state(),
-            reason,
-            first_bad,
-            resumed: false,
-            silent: false,
-            was_cut_off: false,
-        }
+        Transition { from, to: self.state(), reason, first_bad, resumed: false, was_cut_off: false }
     }
 }
 

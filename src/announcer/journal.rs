@@ -68,6 +68,8 @@ pub struct Record {
     pub to: State,
     /// Why, in words.
     pub reason: String,
+    /// A drill was under way.
+    pub drill: bool,
     /// Its steps, as far as they are done.
     pub timeline: Timeline,
 }
@@ -97,7 +99,7 @@ impl Journal {
             self.records.pop_front();
         }
         let timeline = Timeline { decision: Some(time), ..Timeline::default() };
-        let record = Record { seq: self.last_seq, time, instance, from, to, reason, timeline };
+        let record = Record { seq: self.last_seq, time, instance, from, to, reason, drill: false, timeline };
         self.records.push_back(record);
         self.records.back_mut().expect("just pushed")
     }

@@ -25,6 +25,9 @@ pub struct Remembered {
     pub state: State,
     /// Since when.
     pub since: Time,
+    /// The scripts of that state have run to their end, or there were none. A MASTER whose scripts have not is resumed all
+    /// the same, and runs them then.
+    pub told: bool,
     /// An operator's override, if one is in force.
     pub forced: Option<Override>,
     /// Takeovers within an hour of a failback, counted for the failback delay.

@@ -27,6 +27,7 @@ mod kernel;
 pub mod measure;
 pub mod memory;
 mod operate;
+pub mod own;
 mod probes;
 mod reload;
 pub mod report;
@@ -53,6 +54,7 @@ use effect::{Level, Note};
 use event::ProbeId;
 use journal::Journal;
 use memory::Memory;
+use own::OwnPrefixes;
 use probes::Outstanding;
 use timers::{CheckId, InstanceId, Timer, Timers};
 
@@ -95,7 +97,7 @@ pub struct Announcer {
     /// Checks with a witness probe under way.
     asked: HashSet<CheckId>,
     effects: VecDeque<Effect>,
-    own: Arc<[Prefix]>,
+    own: Arc<OwnPrefixes>,
     next_id: u64,
     next_probe: u64,
     next_script: u64,
@@ -133,7 +135,7 @@ impl Announcer {
     /// A daemon that starts at `now`. Its first effects follow at once.
     pub fn new(config: Config, legacy: &Legacy, now: Time) -> Self {
         let mut announcer = Announcer {
-            own: Arc::from([]),
+            own: Arc::default(),
             started: now,
             checks: BTreeMap::new(),
             check_ids: HashMap::new(),
@@ -169,7 +171,7 @@ impl Announcer {
             drill: None,
             config: Config { checks: Vec::new(), instances: Vec::new(), ..config.clone() },
         };
-        announcer.own = own_prefixes(&config);
+        announcer.own = Arc::new(OwnPrefixes::of(&config));
         for check in &config.checks {
             announcer.add_check(check.clone(), now);
         }
@@ -227,6 +229,7 @@ impl Announcer {
                 Timer::NoSession => self.on_no_session(),
                 Timer::Maintenance => self.on_maintenance(now),
                 Timer::Drill => {} // looked at after every event
+                Timer::Handover => self.hand_over(now),
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
@@ -289,30 +292,17 @@ impl Announcer {
     fn save_if_changed(&mut self) {
         let stale = std::mem::take(&mut self.stale);
         let saved = &self.saved.instances;
-        let differs = |m: &Member| saved.get(m.name()) != Some(&m.instance.remember());
+        let differs = |m: &Member| saved.get(m.name()) != Some(&m.remember());
         let is_news = stale.iter().filter_map(|id| self.members.get(id)).any(|m| !m.retired && differs(m));
         if !(std::mem::take(&mut self.memory_stale) || is_news) {
             return;
         }
         let here = self.members.values().filter(|m| !m.retired);
-        let instances = here.map(|m| (m.name().clone(), m.instance.remember())).collect();
+        let instances = here.map(|m| (m.name().clone(), m.remember())).collect();
         let memory = Memory { instances, kept_until: self.kept_until, maintenance: self.in_maintenance() };
         if memory != self.saved {
             self.saved = memory.clone();
             self.emit(Effect::Save(memory));
         }
     }
-}
-
-/// How many of our prefixes probes compare their targets with at run time; the configuration's guards know them all.
-const OWN_PREFIXES: usize = 1000;
-
-/// What this machine answers for, or draws to itself, once it is MASTER: whoever answers from inside may be ourselves.
-fn own_prefixes(config: &Config) -> Arc<[Prefix]> {
-    let addresses = config.instances.iter().flat_map(|i| &i.addresses).map(|a| Prefix::host(a.address));
-    let inner = config.instances.iter().flat_map(|i| &i.tunnels).flat_map(|t| &t.addresses);
-    let addresses = addresses.chain(inner.map(|(address, _)| Prefix::host(*address)));
-    let routes = config.instances.iter().flat_map(|i| &i.routes).filter(|r| r.draws_to_us()).map(|r| r.to);
-    let announced = config.instances.iter().flat_map(|i| &i.announces).flat_map(|a| a.prefixes.iter());
-    addresses.chain(routes).chain(announced).filter(|p| !p.is_default()).take(OWN_PREFIXES).collect()
 }

@@ -17,6 +17,8 @@ use crate::time::Time;
 const STOP_SLACK: Duration = Duration::from_secs(10);
 /// How long a handover waits for its successor.
 const HANDOVER: Duration = Duration::from_secs(60);
+/// How long the peers have to hear the withdraw of a drill that a handover ends.
+const DRILL_OVER: Duration = Duration::from_secs(1);
 
 impl Announcer {
     pub(super) fn on_command(&mut self, request: RequestId, command: Command, now: Time) {
@@ -39,7 +41,7 @@ impl Announcer {
         }
         let name = match &command {
             Command::Maintenance { on } => return Ok(self.set_maintenance(*on, now)),
-            Command::Handover => return Ok(self.hand_over(now)),
+            Command::Handover => return Ok(self.begin_handover(now)),
             Command::Force { instance, .. }
             | Command::Auto { instance }
             | Command::Failback { instance, .. }
@@ -109,8 +111,23 @@ impl Announcer {
         self.fib.retry(now, true);
     }
 
-    /// `handover`: the kernel stays as it is, the peers keep our routes where they can, the successor has a minute.
-    fn hand_over(&mut self, now: Time) -> String {
+    /// `handover`. What a drill announces is not handed over: who comes next knows nothing of the drill.
+    fn begin_handover(&mut self, now: Time) -> String {
+        let seconds = HANDOVER.as_secs();
+        let words = format!("kernel objects stay; start the successor within {seconds} s, or they are swept");
+        if self.interrupt_drill("interrupted: handover", now) {
+            self.timers.set(Timer::Handover, Some(now + DRILL_OVER));
+            return format!("the drill is handed back first; then handing over: {words}");
+        }
+        self.hand_over(now);
+        format!("handing over: {words}")
+    }
+
+    /// The kernel stays as it is, the peers keep our routes where they can, the successor has a minute.
+    pub(super) fn hand_over(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
         self.stopping = Some(Stopping::HandingOver);
         self.timers.set(Timer::StopBound, Some(now + STOP_SLACK));
         self.kept_until = Some(now + HANDOVER);
@@ -123,10 +140,6 @@ impl Announcer {
             }
             self.evaluate(id, now);
         }
-        let seconds = HANDOVER.as_secs();
-        format!(
-            "handing over: kernel objects stay; start the successor within {seconds} s, or they are swept"
-        )
     }
 
     /// An instance goes to STOP.
@@ -147,7 +160,7 @@ impl Announcer {
 
     /// How long what instances leave in the kernel may stay; None if nothing stays.
     fn keep_max(&self) -> Option<Duration> {
-        let keeps = |m: &&Member| match m.instance.level() {
+        let keeps = |m: &&Member| match m.instance.heritable_level() {
             instance::Level::Full => true,
             instance::Level::Drain | instance::Level::Base => desired::has_base(&m.instance.config),
             instance::Level::Nothing => false,
@@ -157,7 +170,8 @@ impl Announcer {
 
     /// True if some MASTER leaves its announcement.
     fn announcement_is_kept(&self) -> bool {
-        let mut full = self.members.values().filter(|m| m.instance.level() == instance::Level::Full);
+        let mut full =
+            self.members.values().filter(|m| m.instance.heritable_level() == instance::Level::Full);
         full.any(|m| kept_for(m).is_some())
     }
 

@@ -95,7 +95,7 @@ impl Announcer {
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
         // What the primary does must not be asked of ourselves; a service of our own may well be.
         let of_primary = self.members.values().any(|m| m.primary.contains(&check));
-        let own = if of_primary { self.own.clone() } else { Arc::from([]) };
+        let own = if of_primary { self.own.clone() } else { Arc::default() };
         self.emit(Effect::Probe { id, check: config, own });
     }
 
@@ -122,7 +122,9 @@ impl Announcer {
         let succeeded = matches!(outcome, Outcome::Success { .. });
         let failed = matches!(outcome, Outcome::Failure(_));
         if probe.witness && !succeeded {
-            return;
+            // Not counted, but not forgotten: what it should have been a witness of is in doubt.
+            check.note_trouble(probe.sent, now);
+            return self.reconsider(probe.check, false, now);
         }
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
@@ -228,12 +230,22 @@ impl Announcer {
             let asked = self.asked.contains(&id);
             let is_told = self.checks.get(&id).is_some_and(Check::is_told);
             if is_told {
+                if let Some(check) = self.checks.get_mut(&id).filter(|c| c.is_session()) {
+                    check.ask(now);
+                }
                 self.verify_bfd(id);
                 self.refresh_told_check(id, now);
             } else if !asked {
                 self.send_probe(id, true, now);
             }
         }
+    }
+
+    /// True while a probe of it is under way that went out before the last one that succeeded: nobody knows yet whether that
+    /// one was lost.
+    pub(super) fn is_unanswered(&self, id: CheckId) -> bool {
+        let Some(seen) = self.checks.get(&id).and_then(Check::last_success_sent) else { return false };
+        self.outstanding.values().any(|o| o.check == id && o.sent < seen)
     }
 
     /// What a check that is told would be told now; None if it is not such a check, or nothing is known yet.

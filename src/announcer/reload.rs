@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::own::OwnPrefixes;
 use super::timers::{CheckId, InstanceId, Timer};
-use super::{Announcer, Legacy, own_prefixes};
+use super::{Announcer, Legacy};
 use crate::config::model::{self, Config};
 use crate::fib::desired;
 use crate::time::Time;
@@ -14,7 +15,7 @@ impl Announcer {
             return;
         }
         let old = std::mem::replace(&mut self.config, config);
-        self.own = own_prefixes(&self.config);
+        self.own = Arc::new(OwnPrefixes::of(&self.config));
         self.set_bfd_sessions(now);
         self.reload_checks(&old, now);
         let gone: Vec<InstanceId> = self

@@ -3,6 +3,8 @@
 //! Both are taken in the loop, and both may tell of 100,000 routes: what is taken there is a copy, and the words are made
 //! of it elsewhere ([`Picture::into_status`], [`Explanation::into_lines`]).
 
+use std::time::Duration;
+
 use super::Announcer;
 use super::conduct::Member;
 use super::event::Forced;
@@ -116,21 +118,23 @@ impl Announcer {
         self.explain_primary(member, now, &mut text);
         self.explain_require(member, now, &mut text);
         self.explain_hops(member, &mut text);
-        if let Some((what, at)) = i.pending() {
-            let left = humantime::format_duration(std::time::Duration::from_secs(at.since(now).as_secs()));
+        // What a session is given to come back is no delay of the instance's own, but it ends at a time, too.
+        let returning = self.inputs(member, now).returning.map(|at| ("takeover", at));
+        if let Some((what, at)) = i.pending().or(returning) {
+            let left = humantime::format_duration(Duration::from_secs(at.since(now).as_secs()));
             text.push(format!("Pending: {what} in {left}, at {}.", clock.date(at)));
         }
         Ok(self.explain_next(id, member, text))
     }
 
     /// A transition as `notify_url` is told of it. Of an instance that a reload has removed, it is that alone.
-    pub fn notice(&self, event: EventStatus, clock: &WallClock) -> Notice {
-        let member = self.id_of(&event.instance).and_then(|id| self.members.get(&id));
+    pub fn notice(&self, record: &Record, clock: &WallClock) -> Notice {
+        let member = self.id_of(&record.instance).and_then(|id| self.members.get(&id));
         Notice {
             node: self.config.node.name.to_string(),
-            drill: member.is_some_and(|m| m.instance.pretence().is_some()),
+            event: EventStatus::new(record, clock),
+            drill: record.drill,
             forced: member.and_then(|m| forced_status(m, clock)),
-            event,
         }
     }
 
@@ -168,7 +172,7 @@ impl Announcer {
 
     fn explain_primary(&self, member: &Member, now: Time, text: &mut Vec<String>) {
         let Some(view) = self.inputs(member, now).primary else {
-            text.push("It has no primary: it is MASTER while `require` is met.".into());
+            text.push("It has no primary to stand in for.".into());
             return;
         };
         text.push(format!("The primary is {}:", view.state.word()));
@@ -176,12 +180,19 @@ impl Announcer {
     }
 
     fn explain_require(&self, member: &Member, now: Time, text: &mut Vec<String>) {
+        if member.require.is_empty() && member.instance.config.primary.is_none() {
+            text.push("It requires nothing.".into());
+            return;
+        }
         if member.require.is_empty() {
             text.push("It requires nothing: its own isolation would look like the primary's death.".into());
             return;
         }
         let inputs = self.inputs(member, now);
         let word = match inputs.require.state {
+            RequireState::Met if inputs.returning.is_some() => {
+                "met, but it was not all the time (the primary's session has its time to come back)"
+            }
             RequireState::Met if !inputs.witnessed => {
                 "met, but not since the primary's first failure (the witness is awaited)"
             }
@@ -207,11 +218,26 @@ impl Announcer {
 
     fn explain_next(&self, id: InstanceId, member: &Member, mut before: Vec<String>) -> Explanation {
         let config = &member.instance.config;
+        let has_primary = config.primary.is_some();
         let (to, level) = match member.instance.state() {
-            State::Master => (State::Backup, instance::Level::Base),
+            State::Master if has_primary || member.require.is_empty() => {
+                (State::Backup, instance::Level::Base)
+            }
+            State::Master => (State::Fault, instance::Level::Base),
             _ => (State::Master, instance::Level::Full),
         };
         before.push(match (to, config.failback) {
+            (State::Backup, _) if !has_primary => format!(
+                "With neither, it stays MASTER until an operator forces it: announcerctl force {} backup. Then it would:",
+                config.name
+            ),
+            (State::Fault, _) => {
+                "It is MASTER until what it requires is no longer met. Then it would go to FAULT:".to_owned()
+            }
+            (_, _) if !has_primary => format!(
+                "It is MASTER as soon as what it requires is met{}. Then it would:",
+                after_delay(config.takeover_delay)
+            ),
             (State::Backup, Failback::Manual) => {
                 format!("It hands back by `announcerctl failback {}` only. Then it would:", config.name)
             }
@@ -221,13 +247,10 @@ impl Announcer {
             ),
             _ => format!(
                 "It takes over when the primary is down and what it requires is met{}. Then it would:",
-                match config.takeover_delay {
-                    d if d.is_zero() => String::new(),
-                    d => format!(", {} after that", humantime::format_duration(d)),
-                }
+                after_delay(config.takeover_delay)
             ),
         });
-        let bgp = self.preview_bgp(config, to == State::Master).into_iter().map(|s| format!("  bgp: {s}"));
+        let bgp = self.preview_bgp(config, to).into_iter().map(|s| format!("  bgp: {s}"));
         let scripts = scripts_of(config, to).into_iter().map(|s| format!("  script: {s}"));
         Explanation { before, kernel: self.fib.preview(id, level), after: bgp.chain(scripts).collect() }
     }
@@ -243,8 +266,19 @@ fn kernel_status(row: &Row) -> KernelStatus {
     }
 }
 
+fn after_delay(delay: Duration) -> String {
+    match delay {
+        d if d.is_zero() => String::new(),
+        d => format!(", {} after that", humantime::format_duration(d)),
+    }
+}
+
 fn scripts_of(config: &Instance, state: State) -> Vec<String> {
-    let own = if state == State::Master { &config.notify.master } else { &config.notify.backup };
+    let own = match state {
+        State::Master => &config.notify.master,
+        State::Fault => &config.notify.fault,
+        _ => &config.notify.backup,
+    };
     let mut all = Vec::new();
     if !own.is_empty() {
         all.push(own.join(" "));

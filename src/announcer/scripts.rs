@@ -43,8 +43,8 @@ pub enum Action {
     Kill(ScriptId),
     /// A script failed, was killed or given up: for the log.
     Failed(String),
-    /// All scripts of that transition have ended.
-    Done(u64),
+    /// All scripts of that transition have ended; false: some were killed or left out for want of time.
+    Done(u64, bool),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +62,8 @@ struct Current {
     tries: u32,
     /// MASTER was left: what has not ended by then is killed, and the rest of the job is dropped.
     cut: Option<Time>,
+    /// That has happened.
+    was_cut: bool,
 }
 
 /// The queue.
@@ -69,18 +71,21 @@ struct Current {
 pub struct Scripts {
     instance: Name,
     current: Option<Current>,
-    waiting: Option<Job>,
+    /// One, or two of which the first is STOP.
+    waiting: VecDeque<Job>,
+    /// The next process goes on with what does not run yet.
+    handed_over: bool,
 }
 
 impl Scripts {
     /// Nothing to run.
     pub fn new(instance: Name) -> Self {
-        Scripts { instance, current: None, waiting: None }
+        Scripts { instance, current: None, waiting: VecDeque::new(), handed_over: false }
     }
 
     /// True if nothing runs or waits.
     pub fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_none()
+        self.current.is_none() && self.waiting.is_empty()
     }
 
     /// A transition happened: even one without scripts ends the retries of the last, and gives a running script that
@@ -94,16 +99,31 @@ impl Scripts {
             }
             Stage::Running { .. } => {}
         }
-        if self.waiting.as_ref().is_some_and(|w| w.state != State::Stop) {
-            self.waiting = None;
-        }
+        self.drop_waiting();
     }
 
-    /// Adds the scripts of a transition; `next_id` numbers runs.
-    pub fn push(&mut self, job: Job, now: Time, next_id: &mut u64) -> Vec<Action> {
-        if self.waiting.as_ref().is_none_or(|w| w.state != State::Stop) {
-            self.waiting = Some(job);
+    /// The state goes on in another process: what runs may end, and nothing else begins.
+    pub fn hand_over(&mut self) {
+        self.handed_over = true;
+        if self.current.as_ref().is_some_and(|c| matches!(c.stage, Stage::Pausing { .. })) {
+            self.current = None;
         }
+        self.drop_waiting();
+    }
+
+    fn drop_waiting(&mut self) {
+        self.waiting.retain(|job| job.state == State::Stop);
+    }
+
+    /// Adds the scripts of a transition; `next_id` numbers runs. What waits gives way, but for STOP: what comes after that (the
+    /// instance is configured again) runs after it.
+    pub fn push(&mut self, job: Job, now: Time, next_id: &mut u64) -> Vec<Action> {
+        self.drop_waiting();
+        if job.state == State::Stop {
+            // Nothing has run since the one that waits: once is enough.
+            self.waiting.clear();
+        }
+        self.waiting.push_back(job);
         let mut actions = Vec::new();
         self.advance(now, next_id, &mut actions);
         actions
@@ -128,8 +148,10 @@ impl Scripts {
             actions.push(Action::Failed(failure_words(current, end, killed)));
         }
         let may_retry =
-            failed && current.tries < current.job.retry && current.cut.is_none() && self.waiting.is_none();
-        if may_retry {
+            failed && current.tries < current.job.retry && current.cut.is_none() && self.waiting.is_empty();
+        if may_retry && self.handed_over {
+            self.current = None;
+        } else if may_retry {
             current.stage = Stage::Pausing { until: now + retry_pause(current.tries) };
             current.tries += 1;
         } else {
@@ -177,8 +199,9 @@ impl Scripts {
     /// Starts what waits, if nothing runs.
     fn advance(&mut self, now: Time, next_id: &mut u64, actions: &mut Vec<Action>) {
         while self.current.is_none() {
-            let Some(job) = self.waiting.take() else { return };
-            self.current = Some(Current { job, stage: Stage::Pausing { until: now }, tries: 0, cut: None });
+            let Some(job) = self.waiting.pop_front() else { return };
+            let stage = Stage::Pausing { until: now };
+            self.current = Some(Current { job, stage, tries: 0, cut: None, was_cut: false });
             self.run_front(now, next_id, actions);
         }
     }
@@ -189,6 +212,7 @@ impl Scripts {
             current.job.commands.pop_front();
             current.tries = 0;
             if current.cut.is_some_and(|t| t <= now) {
+                current.was_cut = true;
                 current.job.commands.clear();
             }
         }
@@ -198,7 +222,7 @@ impl Scripts {
     fn run_front(&mut self, now: Time, next_id: &mut u64, actions: &mut Vec<Action>) {
         let Some(current) = &mut self.current else { return };
         let Some(command) = current.job.commands.front() else {
-            actions.push(Action::Done(current.job.seq));
+            actions.push(Action::Done(current.job.seq, !current.was_cut));
             self.current = None;
             return;
         };
@@ -266,20 +290,33 @@ mod tests {
         let second = s.ended(ScriptId(1), &OK, at(5), &mut id);
         assert_eq!(runs(&second), ["any"]);
         assert_eq!(s.ended(ScriptId(1), &OK, at(6), &mut id), [], "told twice");
-        assert_eq!(s.ended(ScriptId(2), &OK, at(7), &mut id), [Action::Done(1)]);
+        assert_eq!(s.ended(ScriptId(2), &OK, at(7), &mut id), [Action::Done(1, true)]);
         assert!(s.is_idle() && s.deadline().is_none());
     }
 
     #[test]
-    fn stop_is_not_replaced_even_if_something_comes_after_it() {
+    fn stop_is_not_replaced_and_what_comes_after_it_runs_after_it() {
         let (mut s, mut id) = (Scripts::new("a".into()), 0);
         s.push(job(1, State::Fault, &["fault"], 0), at(0), &mut id);
         s.push(job(2, State::Stop, &["stop"], 0), at(1), &mut id);
         s.left(State::Backup, at(2));
         s.push(job(3, State::Backup, &["backup"], 0), at(2), &mut id);
         assert_eq!(runs(&s.ended(ScriptId(1), &OK, at(3), &mut id)), ["stop"]);
-        assert_eq!(s.ended(ScriptId(2), &OK, at(4), &mut id), [Action::Done(2)]);
+        s.push(job(4, State::Master, &["master"], 0), at(3), &mut id);
+        assert_eq!(runs(&s.ended(ScriptId(2), &OK, at(4), &mut id)), ["master"], "the newest of those");
+        assert_eq!(s.ended(ScriptId(3), &OK, at(5), &mut id), [Action::Done(4, true)]);
         assert!(s.is_idle());
+    }
+
+    #[test]
+    fn a_handover_lets_a_script_end_and_begins_nothing() {
+        let (mut s, mut id) = (Scripts::new("a".into()), 0);
+        s.push(job(1, State::Master, &["own", "any"], 3), at(0), &mut id);
+        s.hand_over();
+        assert_eq!(runs(&s.ended(ScriptId(1), &OK, at(60), &mut id)), ["any"]);
+        assert_eq!(s.deadline(), Some(at(10_060)), "not cut short");
+        let failed = s.ended(ScriptId(2), &ScriptEnd::Exited(1), at(61), &mut id);
+        assert!(matches!(failed[..], [Action::Failed(_)]) && s.is_idle(), "no further try: {failed:?}");
     }
 
     #[test]
@@ -316,5 +353,6 @@ mod tests {
         assert_eq!(s.timeout(at(2100), &mut id), [Action::Kill(ScriptId(1))]);
         let actions = s.ended(ScriptId(1), &ScriptEnd::Killed(9), at(2101), &mut id);
         assert_eq!(runs(&actions), ["fault"]);
+        assert!(actions.contains(&Action::Done(1, false)), "it has not been told");
     }
 }

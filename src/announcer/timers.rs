@@ -41,6 +41,8 @@ pub enum Timer {
     Maintenance,
     /// A drill's step has had its time, or its hold is over.
     Drill,
+    /// The peers have had their moment to hear that a drill is over; the handover follows.
+    Handover,
     /// A stop has taken as long as it may.
     StopBound,
 }

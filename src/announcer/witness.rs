@@ -4,16 +4,58 @@
 //! primary does: failures, then a witness, and yet the primary is well. So a row of failures counts only once it is
 //! *confirmed*: a required check answered after the row began, and a probe of the primary that was sent after that
 //! failed as well.
+//!
+//! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
+//! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
+//! the silence began that it goes by ([`Fallen`]); else it has a handshake's time from the first answer on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::timers::CheckId;
 use crate::time::Time;
+
+/// Trouble on the way begins the wait for a session anew, but who loses packets all the time must take over one day: after so
+/// many waits at the latest.
+const WAITS: u32 = 4;
 
 /// The rows of failures of a primary's checks.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     rows: BTreeMap<CheckId, Row>,
+    /// Its sessions that are down.
+    fallen: BTreeMap<CheckId, Fallen>,
+}
+
+/// A session that is down.
+#[derive(Clone, Copy, Debug)]
+struct Fallen {
+    /// Since then, as far as it counts.
+    began: Time,
+    /// What was seen before that proves nothing: we were cut off ourselves.
+    was_cut_off: bool,
+    /// The first answer of what we require that counts, and what it had to be asked after.
+    witnessed: Option<(Time, Time)>,
+    /// The first such answer since `require` is met.
+    first: Option<Time>,
+    /// It counts from then on, unless it comes back.
+    due: Option<Time>,
+    confirmed: bool,
+}
+
+/// What is known when a session that is down is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Its check went down then.
+    pub since: Time,
+    /// How long it may take to come back.
+    pub rejoin: Duration,
+    /// `require` is met.
+    pub met: bool,
+    /// When the last probe was sent of what is required, and up, that was no success.
+    pub trouble: Option<Time>,
+    /// Nothing that is required had any trouble since the silence began, and all that was asked has answered.
+    pub unblemished: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +78,35 @@ impl Rows {
     /// The row is over.
     pub fn ended(&mut self, check: CheckId) {
         self.rows.remove(&check);
+        self.fallen.remove(&check);
     }
 
     /// Only these checks are the primary's now.
     pub fn retain(&mut self, checks: &[CheckId]) {
         self.rows.retain(|check, _| checks.contains(check));
+        self.fallen.retain(|check, _| checks.contains(check));
     }
 
     /// All rows are over: nothing that was seen so far counts.
     pub fn forget(&mut self) {
         self.rows.clear();
+        self.fallen.clear();
+    }
+
+    /// A session was down when our own isolation ended: it has its time from now on.
+    pub fn begin_anew(&mut self, check: CheckId, now: Time) {
+        self.fallen.insert(check, Fallen { was_cut_off: true, ..Fallen::new(now) });
+    }
+
+    /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
+    /// moment.
+    pub fn judge(&mut self, check: CheckId, look: &Look, now: Time, witnessed: impl Fn(Time) -> bool) {
+        self.fallen.entry(check).or_insert(Fallen::new(look.since)).judge(look, now, witnessed);
+    }
+
+    /// When a session that is down will count, if it waits for nothing else.
+    pub fn due(&self, check: CheckId) -> Option<Time> {
+        self.fallen.get(&check).filter(|f| !f.confirmed)?.due
     }
 
     /// Marks every row that `witnessed` says (by the time it began) has a witness now; returns those that are new.
@@ -59,9 +120,39 @@ impl Rows {
             .collect()
     }
 
-    /// True if the row of that check is confirmed.
+    /// True if the row of that check is confirmed, or that session has had its time.
     pub fn is_confirmed(&self, check: CheckId) -> bool {
-        self.rows.get(&check).is_some_and(|row| row.confirmed)
+        let fallen = self.fallen.get(&check).is_some_and(|f| f.confirmed);
+        fallen || self.rows.get(&check).is_some_and(|row| row.confirmed)
+    }
+}
+
+impl Fallen {
+    fn new(began: Time) -> Self {
+        Fallen { began, was_cut_off: false, witnessed: None, first: None, due: None, confirmed: false }
+    }
+
+    fn judge(&mut self, look: &Look, now: Time, witnessed: impl Fn(Time) -> bool) {
+        if self.confirmed {
+            return;
+        }
+        if !look.met {
+            (self.witnessed, self.first, self.due) = (None, None, None);
+            return;
+        }
+        let moment = look.trouble.map_or(self.began, |trouble| trouble.max(self.began));
+        self.witnessed = self.witnessed.filter(|(asked_after, _)| *asked_after >= moment);
+        if self.witnessed.is_none() && witnessed(moment) {
+            self.witnessed = Some((moment, now));
+        }
+        let Some((_, at)) = self.witnessed else {
+            self.due = self.first.map(|first| first + look.rejoin.saturating_mul(WAITS));
+            return;
+        };
+        let first = *self.first.get_or_insert(at);
+        let due = (at + look.rejoin).min(first + look.rejoin.saturating_mul(WAITS));
+        self.due = Some(due);
+        self.confirmed = due <= now || (look.unblemished && !self.was_cut_off);
     }
 }
 
@@ -87,5 +178,56 @@ mod tests {
         assert!(rows.is_confirmed(PING));
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
+    }
+
+    const LOOK: Look = Look {
+        since: Time::ZERO,
+        rejoin: Duration::from_secs(4),
+        met: true,
+        trouble: None,
+        unblemished: false,
+    };
+
+    /// A session that is down since 0; what is required is up, and its probes are answered from that second on.
+    fn judged(look: Look, answers_from: i64, now: i64, rows: &mut Rows) -> (bool, Option<Time>) {
+        rows.judge(PING, &look, at(now), |moment| at(answers_from) >= moment);
+        (rows.is_confirmed(PING), rows.due(PING))
+    }
+
+    #[test]
+    fn a_session_counts_at_once_where_nothing_had_trouble() {
+        let mut rows = Rows::default();
+        let look = Look { unblemished: true, ..LOOK };
+        assert_eq!(judged(look, -1, 0, &mut rows), (false, None), "nothing has answered since");
+        assert!(judged(look, 1, 1, &mut rows).0);
+        assert!(judged(Look { trouble: Some(at(9)), met: false, ..LOOK }, 1, 9, &mut rows).0, "it stays so");
+        rows.ended(PING);
+        rows.begin_anew(PING, at(20));
+        assert_eq!(judged(look, 20, 20, &mut rows), (false, Some(at(24))), "we were cut off");
+        assert!(judged(look, 20, 24, &mut rows).0);
+    }
+
+    #[test]
+    fn a_session_has_a_handshakes_time_after_the_first_answer() {
+        let mut rows = Rows::default();
+        assert_eq!(judged(LOOK, 2, 2, &mut rows), (false, Some(at(6))));
+        // Trouble again: what was sent after it has to be answered first.
+        let again = Look { trouble: Some(at(5)), ..LOOK };
+        assert_eq!(judged(again, 4, 6, &mut rows), (false, Some(at(18))));
+        assert_eq!(judged(again, 7, 7, &mut rows), (false, Some(at(11))));
+        // Cut off for long: all anew.
+        assert_eq!(judged(Look { met: false, ..LOOK }, 7, 9, &mut rows), (false, None));
+        assert_eq!(judged(again, 12, 12, &mut rows), (false, Some(at(16))));
+        assert!(judged(again, 12, 16, &mut rows).0);
+    }
+
+    #[test]
+    fn who_loses_packets_all_the_time_takes_over_one_day() {
+        let mut rows = Rows::default();
+        let took = (1..100).find(|s| {
+            let look = Look { trouble: Some(at(*s)), ..LOOK };
+            judged(look, *s, *s, &mut rows).0
+        });
+        assert_eq!(took, Some(1 + 4 * 4));
     }
 }

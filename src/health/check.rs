@@ -22,7 +22,20 @@ pub struct Check {
     last_error: Option<String>,
     /// When the last successful probe was *sent*: what a witness is judged by.
     last_success_sent: Option<Time>,
+    /// The last sign that not all was well.
+    trouble: Option<Trouble>,
+    /// Of a session: it is asked for a sign of life since then, and has not given one.
+    asked: Option<Time>,
     tally: CheckTally,
+}
+
+/// A probe that failed or could not be made, or a verdict that was not up until then.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    /// When the last of the probes in question was sent.
+    sent: Time,
+    /// When the last of it became known.
+    known: Time,
 }
 
 impl Check {
@@ -35,6 +48,8 @@ impl Check {
             last_rtt: None,
             last_error: None,
             last_success_sent: None,
+            trouble: None,
+            asked: None,
             tally: CheckTally::default(),
             config,
         }
@@ -70,6 +85,38 @@ impl Check {
         self.last_success_sent
     }
 
+    /// True if it is up, and since `moment` nothing has become known that speaks against it: no probe that failed or could
+    /// not be made, no other verdict, and no session that was slow to answer when it was asked.
+    pub fn is_unblemished_since(&self, moment: Time) -> bool {
+        self.verdict() == Verdict::Up && self.trouble.is_none_or(|t| t.known < moment) && self.asked.is_none()
+    }
+
+    /// When the last probe was sent that was no success (or what was told instead).
+    pub fn last_trouble_sent(&self) -> Option<Time> {
+        self.trouble.map(|t| t.sent)
+    }
+
+    /// A probe that was sent at `sent` proves that not all is well, though it is not counted.
+    pub fn note_trouble(&mut self, sent: Time, now: Time) {
+        let before = self.trouble.map_or(sent, |t| t.sent);
+        self.trouble = Some(Trouble { sent: before.max(sent), known: now });
+    }
+
+    /// A session is asked for a sign of life.
+    pub fn ask(&mut self, now: Time) {
+        if self.verdict() == Verdict::Up {
+            self.asked.get_or_insert(now);
+        }
+    }
+
+    /// It gave one. Whoever took longer than `prompt` may have been beyond a line that was cut meanwhile: what asks is sent
+    /// again until it is answered.
+    pub fn answered(&mut self, prompt: Duration, now: Time) {
+        if let Some(asked) = self.asked.take().filter(|asked| now.since(*asked) > prompt) {
+            self.note_trouble(asked, now);
+        }
+    }
+
     /// All that it has seen, for the metrics.
     pub fn tally(&self) -> &CheckTally {
         &self.tally
@@ -83,6 +130,11 @@ impl Check {
     /// True for what needs no probe because news of it come by themselves: a link, a BGP or BFD session.
     pub fn is_told(&self) -> bool {
         matches!(self.config.probe, model::Probe::Link(_) | model::Probe::Bgp(_) | model::Probe::Bfd(_))
+    }
+
+    /// True for a BGP or BFD session: it takes a handshake to come back after the line has.
+    pub fn is_session(&self) -> bool {
+        matches!(self.config.probe, model::Probe::Bgp(_) | model::Probe::Bfd(_))
     }
 
     /// The due probe has been sent.
@@ -109,6 +161,9 @@ impl Check {
     pub fn result(&mut self, sent: Time, outcome: Outcome, now: Time) -> bool {
         let before = self.verdict();
         self.tally.note(&outcome);
+        if !matches!(outcome, Outcome::Success { .. }) {
+            self.note_trouble(sent, now);
+        }
         match outcome {
             Outcome::Success { rtt } => {
                 self.threshold.success();
@@ -124,7 +179,7 @@ impl Check {
                 self.last_error = Some(why);
             }
         }
-        self.changed(before, now)
+        self.changed(before, sent, now)
     }
 
     /// What a check that is told says now (None: all is well): no counting, it is so.
@@ -152,7 +207,7 @@ impl Check {
                 }
             }
         }
-        self.changed(before, now)
+        self.changed(before, now, now)
     }
 
     /// A sign of life of what is watched, as fresh as `now`.
@@ -165,7 +220,7 @@ impl Check {
         let before = self.verdict();
         self.threshold.forget();
         self.last_error = Some(why.to_owned());
-        self.changed(before, now)
+        self.changed(before, now, now)
     }
 
     /// True if it is up and no failure counts against it: a further success changes nothing.
@@ -213,10 +268,14 @@ impl Check {
         }
     }
 
-    fn changed(&mut self, before: Verdict, now: Time) -> bool {
+    /// `sent`: when that was asked which may have changed the verdict.
+    fn changed(&mut self, before: Verdict, sent: Time, now: Time) -> bool {
         let changed = before != self.verdict();
         if changed {
             self.since = now;
+            // Up now, and not until now; or not up any more.
+            self.note_trouble(sent, now);
+            self.asked = None;
         }
         changed
     }

@@ -337,7 +337,7 @@ impl Driver {
         let wall = clock::wall();
         let event = EventStatus::new(record, &wall);
         let anew = record.seq > self.logged;
-        self.hooks.tell(&event, anew, || self.core.notice(event.clone(), &wall));
+        self.hooks.tell(&event, anew, || self.core.notice(record, &wall));
         if anew {
             self.logged = record.seq;
             log::transition(&event);

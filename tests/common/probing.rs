@@ -37,7 +37,8 @@ impl Prober {
 
     pub fn start_beside(&mut self, check: &Arc<Check>, own: &[Prefix]) -> ProbeId {
         self.next += 1;
-        self.probes.start(ProbeId(self.next), check.clone(), own.into());
+        let own = Arc::new(own.iter().copied().collect());
+        self.probes.start(ProbeId(self.next), check.clone(), own);
         ProbeId(self.next)
     }
 

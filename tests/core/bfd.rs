@@ -6,7 +6,7 @@ use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State as Role;
 use announcerd::bfd::{Change, Diagnostic, Fault, News, SessionId, State};
 
-use crate::fake::{MS, SECOND};
+use crate::fake::{MS, SECOND, Target};
 use crate::rig::{Rig, with};
 
 const PAIR: &str = r#"
@@ -69,7 +69,7 @@ fn backup() -> Rig {
     rig.up(PRIMARY);
     rig.up(GATEWAY);
     rig.until_state("a", Role::Backup, SECOND);
-    rig.run(SECOND);
+    rig.run(10 * SECOND);
     rig
 }
 
@@ -101,6 +101,135 @@ fn nobody_who_is_cut_off_takes_over() {
     rig.run(60 * SECOND);
     assert_eq!(rig.state("a"), Role::Fault);
     assert!(!rig.states("a").contains(&Role::Master), "{:?}", rig.records);
+}
+
+/// FIELD 8, on the way back: the line returns, and the gateway's session with it; the primary's has yet to shake hands
+/// (RFC 5880 section 6.8.3: a packet a second), and that is no death.
+#[test]
+fn nobody_who_was_cut_off_for_long_takes_over_when_it_is_back() {
+    let cut_off = || {
+        let mut rig = backup();
+        rig.bfd(PRIMARY, State::Down, State::Down, None);
+        rig.run(300 * MS);
+        rig.bfd(GATEWAY, State::Down, State::Down, None);
+        rig.run(60 * SECOND);
+        assert_eq!(rig.state("a"), Role::Fault);
+        rig.up(GATEWAY);
+        rig.verified(GATEWAY);
+        assert_eq!(rig.state("a"), Role::Backup);
+        rig
+    };
+    let mut rig = cut_off();
+    rig.run(2500 * MS);
+    rig.verified(GATEWAY);
+    rig.run(500 * MS);
+    assert!(rig.instance("a").reason.contains("a handshake's time"), "{}", rig.instance("a").reason);
+    rig.up(PRIMARY);
+    rig.run(60 * SECOND);
+    assert!(!rig.states("a").contains(&Role::Master), "{:?}", rig.records);
+
+    // It really is dead: it has a handshake's time and a detection time, and no timer of anybody else's is needed.
+    let mut rig = cut_off();
+    assert_eq!(rig.until_state("a", Role::Master, 60 * SECOND), 4 * SECOND);
+}
+
+/// The same primary, and the uplink's ping as the witness.
+fn pinged() -> String {
+    let ping = "name = \"gateway\"\ntype = \"ping\"\nhost = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3\nrise = 2";
+    with(PAIR, "name = \"gateway\"\ntype = \"bfd\"\nhost = \"203.0.113.1\"", ping)
+}
+
+/// In BACKUP, and cut off for so long; the primary's session goes down `detected` after the cut.
+fn cut_for(phase: Duration, cut: Duration, detected: Duration) -> Rig {
+    let mut rig = Rig::new(&pinged());
+    rig.run(10 * MS);
+    rig.up(PRIMARY);
+    rig.until_state("a", Role::Backup, SECOND);
+    rig.run(10 * SECOND + phase);
+    rig.set("gateway", Target::Silent);
+    rig.run(detected);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(cut - detected);
+    rig.set("gateway", Target::Answers(10 * MS));
+    rig
+}
+
+/// A short cut, of which nothing but the primary's session and a probe or two know: the first answer after it is no
+/// witness of a death.
+#[test]
+fn nobody_who_was_cut_off_for_a_moment_takes_over() {
+    for phase in (0..10).map(|n| 100 * MS * n) {
+        for (cut, detected) in [(850, 800), (1200, 1000), (1500, 900), (1900, 900), (2400, 1000)] {
+            let (cut, detected) = (MS * cut, MS * detected);
+            let mut rig = cut_for(phase, cut, detected);
+            rig.run(2900 * MS);
+            rig.up(PRIMARY);
+            rig.run(60 * SECOND);
+            let took_over = rig.states("a").contains(&Role::Master);
+            assert!(!took_over, "cut for {cut:?}, {phase:?} after the probe: {:?}", rig.records);
+            // And if it is dead, no longer than that: the first answer, and its time.
+            let mut rig = cut_for(phase, cut, detected);
+            let took = rig.until_state("a", Role::Master, 60 * SECOND);
+            assert!(took >= 4 * SECOND && took <= 7 * SECOND, "{took:?}, cut for {cut:?}, {phase:?}");
+        }
+    }
+}
+
+/// Cut off again while the session still has its time: it has all of it again.
+#[test]
+fn two_cuts_are_no_death() {
+    let mut rig = cut_for(Duration::ZERO, 1500 * MS, 900 * MS);
+    rig.run(2 * SECOND);
+    rig.set("gateway", Target::Silent);
+    rig.run(2200 * MS);
+    rig.set("gateway", Target::Answers(10 * MS));
+    rig.run(2900 * MS);
+    rig.up(PRIMARY);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [Role::Backup]);
+}
+
+/// Where nothing that is required had any trouble the detection is the verdict: the takeover waits for one answer.
+#[test]
+fn a_death_without_a_cut_is_taken_over_at_once() {
+    for phase in (0..10).map(|n| 100 * MS * n) {
+        let mut rig = Rig::new(&pinged());
+        rig.run(10 * MS);
+        rig.up(PRIMARY);
+        rig.run(10 * SECOND + phase);
+        rig.bfd(PRIMARY, State::Down, State::Down, None);
+        assert_eq!(rig.until_state("a", Role::Master, SECOND), 10 * MS);
+    }
+}
+
+/// A gateway that is asked by a Poll and is slow to answer may have been asked over a line that was cut.
+#[test]
+fn a_late_answer_is_no_first_answer() {
+    let mut rig = backup();
+    rig.run(10 * SECOND);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.run(700 * MS);
+    rig.verified(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Backup);
+    rig.run(3 * SECOND);
+    rig.up(PRIMARY);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [Role::Backup]);
+}
+
+/// SPEC: "In MASTER, after FAULT by `require`, the first recovery counts at once": its primary was dead before.
+#[test]
+fn a_master_comes_back_out_of_fault_at_once() {
+    let mut rig = backup();
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.verified(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Master);
+    rig.run(10 * SECOND);
+    rig.bfd(GATEWAY, State::Down, State::Down, None);
+    rig.run(10 * SECOND);
+    assert_eq!(rig.state("a"), Role::Fault);
+    rig.up(GATEWAY);
+    assert_eq!(rig.state("a"), Role::Master);
 }
 
 /// RFC 5882 section 3.2: AdminDown is no failure: unknown, and unknown it stays.
@@ -169,7 +298,8 @@ fn a_reload_is_no_witness() {
     rig.run(SECOND);
     assert_eq!((rig.verdict("router").as_str(), rig.state("a")), ("up", Role::Backup));
     rig.verified(GATEWAY);
-    assert_eq!(rig.state("a"), Role::Master);
+    // What is new has not been seen to be well all the time.
+    assert_eq!(rig.until_state("a", Role::Master, 10 * SECOND), 4 * SECOND);
 }
 
 /// FIELD 9: who slept knows nothing of others, unless they do not come back.

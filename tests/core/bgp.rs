@@ -287,6 +287,35 @@ fn a_living_session_is_a_witness() {
     assert!(took < 5 * SECOND, "{took:?}");
 }
 
+/// FIELD 8: a session as the primary's check. It broke because we were cut off; back on the line it takes a while to come up.
+#[test]
+fn a_session_that_broke_with_our_own_line_is_no_death() {
+    let text = announcing("primary = { checks = [\"session\"] }\ndrain = \"0s\"");
+    let text = with(&text, "[[instance]]", &format!("{SESSION_CHECK}[[instance]]"));
+    for is_dead in [false, true] {
+        let mut rig = Rig::new(&text);
+        rig.run(200 * SECOND);
+        assert_eq!(rig.state("a"), State::Backup);
+        rig.set("uplink", Target::Silent);
+        rig.far.silent = true;
+        rig.run(1500 * MS);
+        let (peer, event) = rig.far.breaks("isp-a");
+        rig.tell(Event::Bgp { peer, event });
+        assert_eq!(rig.verdict("session"), "down");
+        rig.run(300 * MS);
+        rig.set("uplink", Target::Answers(MS));
+        rig.far.silent = is_dead;
+        if is_dead {
+            let took = rig.until_state("a", State::Master, 60 * SECOND);
+            assert!(took >= 10 * SECOND && took <= 12 * SECOND, "twice connect_retry: {took:?}");
+        } else {
+            rig.until("the session", 60 * SECOND, |r| r.verdict("session") == "up");
+            rig.run(60 * SECOND);
+            assert!(!rig.states("a").contains(&State::Master), "{:?}", rig.records);
+        }
+    }
+}
+
 /// Peers exist once the kernel is known, and are shown from the first moment on: an operator who asks during a slow start
 /// must not read that none is configured.
 #[test]

@@ -7,7 +7,7 @@ use announcerd::announcer::journal::State;
 use announcerd::fib::object::OpError;
 
 use crate::fake::{SECOND, Target};
-use crate::rig::{EXPORT, Rig, STANDBY, standby};
+use crate::rig::{EXPORT, Rig, STANDBY, clock, standby};
 
 fn begin(rig: &mut Rig) -> Result<String, String> {
     rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 5 })
@@ -46,6 +46,9 @@ fn a_drill_takes_over_verifies_holds_hands_back_and_verifies() {
     }
     assert_eq!(rig.started(), ["/master", "/backup"], "scripts run for real");
     assert!(rig.logs.iter().any(|l| l.contains("drill: pretending")));
+    // Whenever the driver comes to ask: what `notify_url` is told of these transitions says that it was a drill.
+    let notice = |r| rig.core.notice(r, &clock());
+    assert!(rig.records.iter().all(|r| notice(r).drill));
     // The primary's checks were never touched.
     assert_eq!(rig.verdict("ping"), "up");
 }
@@ -128,6 +131,8 @@ fn a_real_death_meanwhile_is_a_real_takeover() {
     assert_eq!(rig.states("a"), [State::Master], "announced without a break");
     rig.set("ping", Target::Answers(SECOND / 100));
     rig.until_state("a", State::Backup, SECOND * 60);
+    let drills: Vec<bool> = rig.records.iter().map(|r| rig.core.notice(r, &clock()).drill).collect();
+    assert_eq!(drills, [true, false], "the way back was none");
 }
 
 #[test]
@@ -158,6 +163,69 @@ fn an_isolation_during_a_drill_is_a_fault() {
     assert!(!until_done(&mut rig));
     rig.until_state("a", State::Fault, SECOND * 20);
     assert!(!rig.kernel.has(EXPORT));
+}
+
+/// During the hold: MASTER, for the exercise.
+fn holding(text: &str) -> Rig {
+    let mut rig = Rig::settled(text);
+    begin(&mut rig).unwrap();
+    rig.until("the hold", SECOND * 5, |r| r.drill.iter().any(|n| n.text.contains("holding")));
+    assert!(rig.kernel.has(EXPORT));
+    rig
+}
+
+/// Who comes next knows nothing of the drill: nothing is resumed for a primary that is well.
+#[test]
+fn a_crash_during_a_drill_resumes_nothing() {
+    let rig = holding(STANDBY);
+    let mut next = rig.crash(STANDBY, SECOND, true);
+    next.run(SECOND * 60);
+    assert!(!next.kernel.has(EXPORT));
+    assert_eq!((next.states("a"), next.started()), (vec![State::Backup], vec!["/backup".to_owned()]));
+}
+
+/// But where the primary has really died meanwhile it is a MASTER like any other.
+#[test]
+fn a_crash_during_a_drill_that_has_become_real_resumes() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 50 }).unwrap();
+    rig.until_state("a", State::Master, SECOND * 5);
+    rig.set("ping", Target::Silent);
+    rig.run(SECOND * 10);
+    let mut next = rig.crash(STANDBY, SECOND, true);
+    next.run(SECOND * 60);
+    assert_eq!(next.told(), ["a MASTER"]);
+}
+
+#[test]
+fn a_handover_during_a_drill_hands_back_first() {
+    for hold in [true, false] {
+        let mut rig = if hold { holding(STANDBY) } else { Rig::settled(STANDBY) };
+        if !hold {
+            begin(&mut rig).unwrap();
+        }
+        let answer = rig.command(Command::Handover).unwrap();
+        assert!(answer.contains("the drill is handed back first"), "{answer}");
+        rig.until("exit", SECOND * 12, |r| r.exit.is_some());
+        assert!(!rig.kernel.has(EXPORT), "{:?}", rig.told());
+        says(&rig, "interrupted: handover");
+        assert_ne!(rig.memory.instances["a"].state, State::Master);
+        let mut next = rig.crash(STANDBY, SECOND, true);
+        next.run(SECOND * 60);
+        assert_eq!(next.states("a"), [State::Backup]);
+    }
+}
+
+#[test]
+fn a_stop_that_keeps_keeps_no_drill() {
+    let text = standby("on_stop = \"keep\"\nkeep_max = \"90s\"");
+    let mut rig = holding(&text);
+    rig.tell(Event::Terminate);
+    rig.until("exit", SECOND * 60, |r| r.exit.is_some());
+    assert_eq!(rig.kernel.all(), ["route 10.20.0.0/16 dev lo"], "what is wanted always");
+    let mut next = rig.crash(&text, SECOND, true);
+    next.run(SECOND * 60);
+    assert_eq!(next.states("a"), [State::Backup]);
 }
 
 #[test]

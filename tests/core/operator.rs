@@ -4,7 +4,7 @@ use announcerd::announcer::event::{Command, Forced};
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
-use crate::rig::{EXPORT, Rig, STANDBY, clock, standby};
+use crate::rig::{EXPORT, Rig, STANDBY, clock, standby, with};
 
 /// "`force` stands in for the primary's verdict …, never for `require`".
 #[test]
@@ -148,6 +148,33 @@ fn an_unknown_instance() {
     let mut rig = Rig::settled(STANDBY);
     let said = rig.command(Command::Auto { instance: "b".into() }).unwrap_err();
     assert_eq!(said, "there is no instance `b`; there are: a");
+}
+
+/// Who stands in for nobody hands back to nobody: what would end it is what it requires.
+#[test]
+fn explain_without_a_primary() {
+    let explain = |rig: &Rig| rig.core.explain("a", rig.now, &clock()).unwrap().into_lines().join("\n");
+    let check = |text: String, parts: &[&str]| {
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part} is not in\n{text}"));
+        assert!(!text.contains("the primary"), "{text}");
+    };
+    let text = with(STANDBY, "primary = { checks = [\"ping\"] }\n", "");
+    let mut rig = Rig::new(&text);
+    rig.until_state("a", State::Master, 10 * SECOND);
+    rig.run(SECOND);
+    let losing =
+        ["It is MASTER until", "Then it would go to FAULT", "delete route 198.51.100.0/24", "script: /fault"];
+    check(explain(&rig), &losing);
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.run(20 * SECOND);
+    let gaining = ["as soon as what it requires is met", "add route 198.51.100.0/24", "script: /master"];
+    check(explain(&rig), &gaining);
+    let nothing = with(&text, "require = { checks = [\"uplink\"] }\n", "");
+    let mut rig = Rig::new(&nothing);
+    rig.until_state("a", State::Master, 40 * SECOND);
+    rig.run(SECOND);
+    check(explain(&rig), &["It requires nothing.", "it stays MASTER", "script: /backup"]);
 }
 
 /// "`explain INSTANCE`: why it is in its state, what would change it, what it would do next (a dry run)".

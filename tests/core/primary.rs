@@ -12,9 +12,24 @@ fn probes_of_a_primary_know_what_is_our_own() {
     let local =
         "[[instance.route]]\nto = \"198.51.100.128/32\"\ndev = \"lo\"\ntype = \"local\"\nexport = false\n";
     let rig = Rig::settled(&format!("{STANDBY}{local}"));
-    let own = |check: &str| rig.own[check].iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(own("ping"), ["172.16.1.1/32", "198.51.100.0/24", "10.20.0.0/16", "198.51.100.128/32"]);
+    let own = |check: &str| rig.own[check].iter().map(|p| p.to_string()).collect::<Vec<_>>();
+    assert_eq!(own("ping"), ["10.20.0.0/16", "198.51.100.0/24", "172.16.1.1/32", "198.51.100.128/32"]);
     assert_eq!(own("uplink"), Vec::<String>::new());
+}
+
+/// However many they are: the last of them is as much our own as the first.
+#[test]
+fn probes_of_a_primary_know_all_that_is_our_own() {
+    let mut text = STANDBY.to_owned();
+    for n in 0..1500 {
+        let to = format!("10.99.{}.{}/32", n / 250, n % 250);
+        text += &format!("[[instance.route]]\nto = \"{to}\"\ndev = \"lo\"\nexport = false\n");
+    }
+    let rig = Rig::settled(&text);
+    let covering = |address: &str| rig.own["ping"].covering(address.parse().unwrap()).map(|p| p.to_string());
+    assert_eq!(covering("10.99.5.249").as_deref(), Some("10.99.5.249/32"));
+    assert_eq!(covering("10.99.5.250"), None);
+    assert!(rig.own["uplink"].covering("10.99.5.249".parse().unwrap()).is_none());
 }
 
 fn two(primary: &str) -> String {

@@ -122,6 +122,25 @@ fn an_instance_that_comes_back_before_it_has_left() {
     assert!(rig.memory.instances.contains_key("a"));
 }
 
+/// The same while STOP's script still waits for the one before: what INIT decides is told after it.
+#[test]
+fn an_instance_that_comes_back_while_its_stop_waits() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.programs.takes.insert("/fault", (15 * SECOND, ScriptEnd::Exited(0)));
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.run(5 * SECOND);
+    rig.forget();
+    let without = &STANDBY[..STANDBY.find("[[instance]]").expect("an instance")];
+    rig.reload(&format!("{without}{}", b("")));
+    rig.run(SECOND);
+    rig.reload(STANDBY);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a")[..3], [State::Stop, State::Init, State::Backup]);
+    assert_eq!(rig.started(), ["/stop", "/backup"]);
+}
+
 /// A check that asks something else starts anew; the others do not.
 #[test]
 fn a_check_that_asks_something_else_starts_anew() {

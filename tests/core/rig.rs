@@ -8,13 +8,13 @@ use announcerd::announcer::effect::{DrillNews, Effect, Sample, ScriptRun};
 use announcerd::announcer::event::{Command, Event, Forced, PeerId, RequestId, ScriptEnd, ScriptId};
 use announcerd::announcer::journal::{Record, State};
 use announcerd::announcer::memory::Memory;
+use announcerd::announcer::own::OwnPrefixes;
 use announcerd::announcer::{Announcer, Legacy};
 use announcerd::bfd::{SessionConfig, SessionId};
 use announcerd::bgp::{PeerEffect, PeerEvent};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, parse};
 use announcerd::fib::object::LinkState;
-use announcerd::net::Prefix;
 use announcerd::status::{CheckStatus, InstanceStatus, Status, WallClock};
 use announcerd::time::Time;
 
@@ -126,7 +126,7 @@ pub struct Rig {
     /// Probes sent, by check.
     pub probes: Vec<(Time, String)>,
     /// What a check's probe must not be answered from.
-    pub own: BTreeMap<String, Arc<[Prefix]>>,
+    pub own: BTreeMap<String, Arc<OwnPrefixes>>,
     pub cancelled: usize,
     pub dumps: usize,
     pub replies: Vec<Result<String, String>>,

@@ -1,7 +1,7 @@
 //! SPEC 4, "Stop and restart".
 
 use announcerd::announcer::Event;
-use announcerd::announcer::event::Forced;
+use announcerd::announcer::event::{Command, Forced, ScriptEnd};
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
@@ -62,6 +62,128 @@ fn on_stop_keep() {
     next.run(60 * SECOND);
     assert_eq!((next.told(), next.state("a")), (vec!["a MASTER"], State::Master));
     assert_eq!(next.memory.kept_until, None);
+}
+
+/// What is kept is a MASTER's, but notify_stop has undone what notify_master did: the next start does that again, and moves
+/// nothing else.
+#[test]
+fn on_stop_keep_and_the_scripts() {
+    let text = standby("on_stop = \"keep\"\nkeep_max = \"90s\"");
+    let mut rig = Rig::master(&text);
+    rig.tell(Event::Terminate);
+    rig.until("exit", 60 * SECOND, |r| r.exit.is_some());
+    assert_eq!(rig.told(), ["a STOP", "run /stop", "exit"]);
+    let mut next = rig.crash(&text, 5 * SECOND, true);
+    next.run(60 * SECOND);
+    assert_eq!((next.told(), next.state("a")), (vec!["a MASTER", "run /master"], State::Master));
+    // Once, and not at each further restart.
+    let mut next = next.crash(&text, 5 * SECOND, true);
+    next.run(60 * SECOND);
+    assert_eq!(next.told(), ["a MASTER"]);
+}
+
+/// The story but for what the last process had no time to add.
+fn without_routes(rig: &Rig) -> Vec<&str> {
+    rig.told().into_iter().filter(|words| !words.starts_with("add route")).collect()
+}
+
+/// The scripts of MASTER had not run to their end: a crash while they wait for the kernel, run, or wait for another try.
+#[test]
+fn a_resumed_master_runs_the_scripts_that_the_crash_kept_from_ending() {
+    let text = standby("notify_retry = 5");
+    let again = |rig: Rig| {
+        let mut next = rig.crash(&text, SECOND, true);
+        next.run(60 * SECOND);
+        assert_eq!(
+            (without_routes(&next), next.state("a")),
+            (vec!["a MASTER", "run /master"], State::Master)
+        );
+    };
+    let takes_over = |rig: &mut Rig| {
+        rig.set("ping", Target::Silent);
+        rig.until_state("a", State::Master, 20 * SECOND);
+    };
+    // Held back: the kernel has not answered.
+    let mut rig = Rig::settled(&text);
+    takes_over(&mut rig);
+    assert!(!rig.has_told("run /master"));
+    again(rig);
+    // Running.
+    let mut rig = Rig::settled(&text);
+    rig.programs.hang.insert("/master");
+    takes_over(&mut rig);
+    rig.run(SECOND);
+    assert!(rig.has_told("run /master"));
+    again(rig);
+    // Failed, with another try to come.
+    let mut rig = Rig::settled(&text);
+    rig.programs.takes.insert("/master", (MS, ScriptEnd::Exited(1)));
+    takes_over(&mut rig);
+    rig.run(10 * SECOND);
+    again(rig);
+    // Queued behind a script of the state before.
+    let mut rig = Rig::settled(&text);
+    rig.programs.takes.insert("/fault", (25 * SECOND, ScriptEnd::Exited(0)));
+    rig.set("uplink", Target::Refuses(MS));
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until_state("a", State::Backup, 10 * SECOND);
+    takes_over(&mut rig);
+    rig.run(SECOND);
+    assert!(!rig.has_told("run /master"));
+    again(rig);
+}
+
+/// Given up for good is an end, too: nobody hears of it twice.
+#[test]
+fn a_script_that_was_given_up_is_not_run_again_by_a_restart() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.programs.hang.insert("/master");
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, 20 * SECOND);
+    rig.run(40 * SECOND);
+    assert!(rig.has_told("kill /master"));
+    let mut next = rig.crash(STANDBY, SECOND, true);
+    next.run(60 * SECOND);
+    assert_eq!(next.told(), ["a MASTER"]);
+}
+
+/// A handover lets the script that runs come to its end; what has not begun is the successor's.
+#[test]
+fn a_handover_loses_no_script() {
+    let running = |takes: u64, text: &str| {
+        let mut rig = Rig::settled(text);
+        rig.programs.takes.insert("/master", (SECOND * u32::try_from(takes).unwrap(), ScriptEnd::Exited(0)));
+        rig.set("ping", Target::Silent);
+        rig.until_state("a", State::Master, 20 * SECOND);
+        rig.run(SECOND);
+        rig.forget();
+        rig.command(Command::Handover).unwrap();
+        rig.until("exit", 20 * SECOND, |r| r.exit.is_some());
+        assert!(!rig.has_told("kill"), "{:?}", rig.told());
+        rig
+    };
+    for (takes, expected) in [(5, vec!["a MASTER"]), (25, vec!["a MASTER", "run /master"])] {
+        let mut next = running(takes, STANDBY).crash(STANDBY, SECOND, true);
+        next.run(60 * SECOND);
+        assert_eq!(next.told(), expected, "a script of {takes} s");
+    }
+    // Another try, or the kernel's answer, was waited for.
+    for mute in [false, true] {
+        let text = standby("notify_retry = 5");
+        let mut rig = Rig::settled(&text);
+        rig.kernel.mute = mute;
+        rig.programs.takes.insert("/master", (MS, ScriptEnd::Exited(1)));
+        rig.set("ping", Target::Silent);
+        rig.until_state("a", State::Master, 20 * SECOND);
+        rig.run(500 * MS);
+        rig.command(Command::Handover).unwrap();
+        rig.until("exit", 20 * SECOND, |r| r.exit.is_some());
+        rig.kernel.mute = false;
+        let mut next = rig.crash(&text, SECOND, true);
+        next.run(60 * SECOND);
+        assert_eq!(without_routes(&next), ["a MASTER", "run /master"]);
+    }
 }
 
 /// What is wanted always has nothing to do with the state: a standby that keeps leaves it, and the next start finds it.

@@ -18,10 +18,10 @@ use tokio::net::{TcpStream, UdpSocket};
 use super::deadline::Deadline;
 use super::target::{self, cannot, is_local, unanswered};
 use super::{Fault, Kit, Verdict, tcp};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::Dns;
 use crate::dns::{Foreign, Reply};
 use crate::io::child::words;
-use crate::net::Prefix;
 
 /// More than a server sends to a query without EDNS (512 octets, RFC 1035 section 4.2.1).
 const DATAGRAM: usize = 4096;
@@ -37,7 +37,7 @@ struct Query<'c> {
 }
 
 /// Asks once, and judges the answer.
-pub async fn probe(kit: &Kit, dns: &Dns, timeout: Duration, own: &[Prefix]) -> Verdict {
+pub async fn probe(kit: &Kit, dns: &Dns, timeout: Duration, own: &OwnPrefixes) -> Verdict {
     let (start, deadline) = (Instant::now(), Deadline::new(timeout));
     let address = target::address(kit, &dns.server, &dns.origin, own)?;
     let to = SocketAddr::new(address, dns.port);

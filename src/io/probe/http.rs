@@ -15,9 +15,9 @@ use super::deadline::Deadline;
 use super::target::{self, is_local, unanswered};
 use super::tls::Trust;
 use super::{Fault, Kit, Verdict};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::{Host, Http, Name};
 use crate::io::child::words;
-use crate::net::Prefix;
 
 /// Bytes of a body that are searched; the rest is not read.
 const MAX_BODY: usize = 1 << 20;
@@ -25,7 +25,7 @@ const MAX_BODY: usize = 1 << 20;
 const LARGE_BODY: usize = 16 << 10;
 
 /// Asks once and judges status and body.
-pub async fn probe(kit: &Kit, check: &Name, http: &Http, timeout: Duration, own: &[Prefix]) -> Verdict {
+pub async fn probe(kit: &Kit, check: &Name, http: &Http, timeout: Duration, own: &OwnPrefixes) -> Verdict {
     let (start, deadline) = (Instant::now(), Deadline::new(timeout));
     let url = Url::parse(&http.url).map_err(|e| ours(format!("url {}: {e}", http.url)))?;
     let way = Way::new(kit, http, url, own)?;
@@ -64,7 +64,7 @@ struct Way {
 }
 
 impl Way {
-    fn new(kit: &Kit, http: &Http, mut url: Url, own: &[Prefix]) -> Result<Self, Fault> {
+    fn new(kit: &Kit, http: &Http, mut url: Url, own: &OwnPrefixes) -> Result<Self, Fault> {
         let name = url.host_str().unwrap_or_default().to_owned();
         let literal = literal(&name);
         let host = match (&http.connect_to, literal) {

@@ -34,8 +34,8 @@ use super::netlink::Egress;
 use super::resolve::Resolver;
 use crate::announcer::Event;
 use crate::announcer::event::{Outcome, ProbeId};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::{Check, Host, Origin, Probe};
-use crate::net::Prefix;
 
 /// Ended tasks are swept when so many handles are held, or twice what the last sweep left.
 const SWEEP: usize = 64;
@@ -80,7 +80,7 @@ impl Probes {
     }
 
     /// Starts a probe and returns at once; [`Event::Probe`] follows unless it is cancelled.
-    pub fn start(&mut self, id: ProbeId, check: Arc<Check>, own: Arc<[Prefix]>) {
+    pub fn start(&mut self, id: ProbeId, check: Arc<Check>, own: Arc<OwnPrefixes>) {
         if self.tasks.len() >= self.sweep_at {
             self.tasks.retain(|_, task| !task.is_finished());
             self.sweep_at = SWEEP.max(self.tasks.len() * 2);
@@ -147,7 +147,7 @@ fn name_of(probe: &Probe) -> Option<String> {
     }
 }
 
-async fn run(kit: &Kit, check: &Check, own: &[Prefix]) -> Outcome {
+async fn run(kit: &Kit, check: &Check, own: &OwnPrefixes) -> Outcome {
     // Large futures are boxed: a thousand pings should not pay for them.
     let result = match &check.probe {
         Probe::Ping(ping) => ping::probe(kit, ping, check.timeout, own).await,
@@ -219,7 +219,7 @@ mod tests {
             rise: 2,
         });
         for id in 0..5_000 {
-            probes.start(ProbeId(id), check.clone(), [].into());
+            probes.start(ProbeId(id), check.clone(), Arc::default());
             assert!(matches!(events.recv().await, Some(Event::Probe { id: ProbeId(of), .. }) if of == id));
             assert!(probes.tasks.len() <= SWEEP + 1, "{}", probes.tasks.len());
         }

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 use super::echo::{Echo, Lost};
 use super::{Fault, Kit, Verdict, target};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::Ping;
-use crate::net::Prefix;
 
 /// Sends the echo requests and judges the replies.
 ///
 /// It judges a moment before `timeout`, when the core would take silence for a failure: only here is it known whether a
 /// reply could have been seen at all.
-pub async fn probe(kit: &Kit, ping: &Ping, timeout: Duration, own: &[Prefix]) -> Verdict {
+pub async fn probe(kit: &Kit, ping: &Ping, timeout: Duration, own: &OwnPrefixes) -> Verdict {
     let (start, deadline) = (Instant::now(), Deadline::new(timeout));
     let to = target::address(kit, &ping.host, &ping.origin, own)?;
     let echo = kit.sockets.get(to, &ping.origin)?;

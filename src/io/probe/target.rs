@@ -7,16 +7,17 @@ use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Fault, Kit};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::{Host, Origin};
 use crate::io::child::words;
-use crate::net::{Prefix, family_of};
+use crate::net::family_of;
 
 /// The address to probe.
 ///
 /// # Errors
 /// [`Fault::Ours`]: no address is known; it is of another family than the source; it lies in one of `own`, so that after
 /// a takeover we would be asking ourselves.
-pub fn address(kit: &Kit, host: &Host, origin: &Origin, own: &[Prefix]) -> Result<IpAddr, Fault> {
+pub fn address(kit: &Kit, host: &Host, origin: &Origin, own: &OwnPrefixes) -> Result<IpAddr, Fault> {
     let family = origin.source.map(family_of);
     let address = match host {
         Host::Address(address) => *address,
@@ -25,7 +26,7 @@ pub fn address(kit: &Kit, host: &Host, origin: &Origin, own: &[Prefix]) -> Resul
     if let (Some(source), true) = (origin.source, family.is_some_and(|f| f != family_of(address))) {
         return Err(Fault::Ours(format!("source {source} and target {address} are of different families")));
     }
-    match own.iter().find(|prefix| prefix.contains(address)) {
+    match own.covering(address) {
         None => Ok(address),
         Some(prefix) => {
             let what = match host {

@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use super::deadline::Deadline;
 use super::target::{self, cannot, unanswered};
 use super::{Fault, Kit, Verdict};
+use crate::announcer::own::OwnPrefixes;
 use crate::config::model::{Origin, Tcp};
 use crate::io::child::words;
-use crate::net::Prefix;
 
 /// Connects, and closes with a reset, so that no TIME_WAIT piles up on either side.
-pub async fn probe(kit: &Kit, tcp: &Tcp, timeout: Duration, own: &[Prefix]) -> Verdict {
+pub async fn probe(kit: &Kit, tcp: &Tcp, timeout: Duration, own: &OwnPrefixes) -> Verdict {
     let deadline = Deadline::new(timeout);
     let address = target::address(kit, &tcp.host, &tcp.origin, own)?;
     let start = Instant::now();

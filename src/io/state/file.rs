@@ -32,6 +32,9 @@ pub(super) struct StateFile {
 struct Instance {
     state: State,
     since_ns: i64,
+    /// Files of older versions do not say it: then they are not to be run again.
+    #[serde(default = "yes")]
+    told: bool,
     forced: Option<ForcedUntil>,
     flaps: u32,
     last_failback_ns: Option<i64>,
@@ -39,6 +42,10 @@ struct Instance {
     recoveries: u32,
     #[serde(default)]
     last_recovery_ns: Option<i64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,6 +64,7 @@ impl StateFile {
         let instance = |r: &Remembered| Instance {
             state: r.state,
             since_ns: r.since.as_nanos(),
+            told: r.told,
             forced: r.forced.map(|f| ForcedUntil { state: f.state, until_ns: f.until.map(Time::as_nanos) }),
             flaps: r.flaps,
             last_failback_ns: r.last_failback.map(Time::as_nanos),
@@ -105,6 +113,7 @@ impl StateFile {
         let remembered = |i: Instance| Remembered {
             state: i.state,
             since: time(i.since_ns),
+            told: i.told,
             forced: i.forced.map(|f| Override { state: f.state, until: f.until_ns.map(time) }),
             flaps: i.flaps,
             last_failback: i.last_failback_ns.map(time),
@@ -152,6 +161,7 @@ pub(super) mod tests {
         let remembered = Remembered {
             state: State::Master,
             since: seconds(since),
+            told: false,
             forced: Some(Override { state: Forced::Master, until: Some(seconds(until)) }),
             flaps: 3,
             last_failback: Some(seconds(since - 50)),
@@ -194,6 +204,16 @@ pub(super) mod tests {
         assert_eq!(got, memory(900, 2000), "the wall clock says the same");
         let (got, _) = carried(clock(1000, 50_000), clock(10, 50_010), ["a", "a"]);
         assert_eq!(got, memory(-100, 1000), "the boot clock went back");
+    }
+
+    /// What an upgrade finds: nothing was said of scripts, and none is to be run twice.
+    #[test]
+    fn a_file_of_an_older_version_is_read() {
+        let file = br#"{"version":1,"boot_id":"a","saved_boot_ns":1000,"saved_unix_us":50,"instances":
+            {"mainland":{"state":"MASTER","since_ns":900,"forced":null,"flaps":0,"last_failback_ns":null}}}"#;
+        let memory = StateFile::parse(file).unwrap().restore(&clock(1, 1), "a");
+        let mainland = &memory.instances["mainland"];
+        assert_eq!((mainland.state, mainland.told), (State::Master, true));
     }
 
     #[test]
