@@ -47,7 +47,9 @@ pub struct Peer {
     pub(crate) counters: Counters,
     pub(crate) last_error: Option<String>,
     pub(super) effects: VecDeque<PeerEffect>,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
+    /// What stays with the peer when the rest is withdrawn.
+    pub(super) kept: Wanted,
     init_over: bool,
     restart: Restart,
     next_serial: u64,
@@ -76,6 +78,7 @@ impl Peer {
             last_error: None,
             effects: VecDeque::new(),
             wanted: Wanted::default(),
+            kept: Wanted::default(),
             init_over: false,
             restart: Restart { restarting: restarted, preserved: Families::NONE },
             next_serial: 0,
@@ -117,6 +120,7 @@ impl Peer {
                     self.duty = Duty::Run;
                 }
             }
+            PeerEvent::Keep { claims } => self.keep(claims),
             PeerEvent::Stop { moment, cause, message } => self.stop(moment, cause, &message),
             PeerEvent::Handover => self.hand_over(),
         }
@@ -334,12 +338,15 @@ impl Peer {
         self.last_error = None;
         self.refuse_until = None;
         self.effects.push_back(PeerEffect::SessionUp);
-        let (wanted, init_over) = (&self.wanted, self.init_over);
+        let (wanted, kept, init_over) = (&self.wanted, &self.kept, self.init_over);
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
             return;
         };
         let Some(up) = connection.established() else { return };
         up.rib.set_wanted(wanted);
+        if up.session.negotiated.graceful_restart {
+            up.rib.set_kept(kept);
+        }
         if init_over {
             up.rib.release_end_of_rib();
         }
