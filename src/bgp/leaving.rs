@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::{ConnId, Connection, Reason, State};
+use super::connection::{Awaited, ConnId, Connection, Reason, State};
 use super::drain::{Drain, Duty, last_words};
 use super::event::{PeerEffect, StopCause};
 use super::peer::{Dial, Peer};
@@ -24,13 +24,8 @@ impl Peer {
     pub(super) fn bfd_up(&mut self) {
         self.bfd_is_up = true;
         for id in self.connection_ids() {
-            let mut is_up = false;
-            let released = self.with(id, |connection, context| {
-                is_up = connection.release(context);
-                Ok(())
-            });
-            if released.is_ok() && is_up {
-                self.session_up(id);
+            if self.connection(id).is_some_and(|connection| connection.awaits(Awaited::Bfd)) {
+                self.release(id, None);
             }
         }
     }

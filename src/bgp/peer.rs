@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::PeerConfig;
-use super::connection::{ConnId, Connection, Context, Origin, Reason, State, Step};
+use super::connection::{Awaited, ConnId, Connection, Context, Origin, Reason, State, Step};
 use super::counters::Counters;
 use super::drain::Duty;
 use super::event::{PeerEffect, PeerEvent};
@@ -23,6 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const LASTING: Duration = Duration::from_secs(60);
 /// How long the peer's own connections are refused after repeated errors.
 const REFUSED_AFTER_ERRORS: Duration = Duration::from_secs(10);
+/// How long the peer has to close one of two connections that crossed.
+const CROSSING: Duration = Duration::from_secs(5);
 
 /// Connecting to the peer: Idle, Connect and Active of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -303,6 +305,8 @@ impl Peer {
         let open = &negotiated.peer;
         let kept =
             if ours > (u32::from(open.router_id.0), open.asn) { Origin::Outgoing } else { Origin::Incoming };
+        let made = self.connection(id).map_or(self.now, |connection| connection.made);
+        let mut crossed = false;
         let mut losers = Vec::new();
         for other in self.connections.iter_mut().filter(|other| other.id != id) {
             match &other.state {
@@ -311,6 +315,12 @@ impl Peer {
                     return Err(collision());
                 }
                 State::OpenConfirm(_) => losers.push((other.id, collision())),
+                // The two crossed. The peer, which has our OPENs of both, may or may not have that session up: if so it
+                // closes this one, else it keeps the one that is to be kept. Were we to choose, both could be closed.
+                State::Established(up) if made < up.since && other.id.origin != id.origin => match kept {
+                    kept if kept == id.origin => crossed = true,
+                    _ => return Err(collision()),
+                },
                 // RFC 4724 section 4.2: the old session is taken as ended, and gets no NOTIFICATION.
                 State::Established(up) if up.session.negotiated.graceful_restart => {
                     losers.push((other.id, Reason::Replaced));
@@ -323,11 +333,40 @@ impl Peer {
             }
         }
         losers.into_iter().for_each(|(loser, reason)| self.close(loser, reason));
-        let withheld = self.cfg.bfd_strict.filter(|_| !self.bfd_is_up);
+        let withheld = if crossed { Some((CROSSING, Awaited::Collision)) } else { self.bfd_wait() };
         self.with(id, |connection, context| {
             connection.accept(negotiated, withheld, context);
             Ok(())
         })
+    }
+
+    /// How long a new session waits for BFD, if it does.
+    fn bfd_wait(&self) -> Option<(Duration, Awaited)> {
+        let time = self.cfg.bfd_strict.filter(|_| !self.bfd_is_up)?;
+        Some((time, Awaited::Bfd))
+    }
+
+    /// The peer has closed the session that another connection had crossed: that one is the session.
+    fn uncross(&mut self) {
+        if self.duty.ends() || self.connections.iter_mut().any(|c| c.established().is_some()) {
+            return;
+        }
+        let waiting = self.connections.iter().find(|connection| connection.awaits(Awaited::Collision));
+        let Some(id) = waiting.map(|connection| connection.id) else { return };
+        let next = self.bfd_wait();
+        self.release(id, next);
+    }
+
+    /// What the connection's KEEPALIVE waited for is settled.
+    pub(super) fn release(&mut self, id: ConnId, next: Option<(Duration, Awaited)>) {
+        let mut is_up = false;
+        let released = self.with(id, |connection, context| {
+            is_up = connection.release(next, context);
+            Ok(())
+        });
+        if released.is_ok() && is_up {
+            self.session_up(id);
+        }
     }
 
     pub(super) fn session_up(&mut self, id: ConnId) {
@@ -387,6 +426,7 @@ impl Peer {
         if !matches!(connection.state, State::Established(_)) && setback != Setback::Collision {
             self.plain = false;
         }
+        self.uncross();
         self.retry_after(setback);
         let said = matches!(reason, Reason::Sent(_) | Reason::Received(_)) && setback != Setback::Collision;
         if said && self.retry.failures() > 1 {
