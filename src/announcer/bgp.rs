@@ -5,7 +5,9 @@
 //! decided by [`table::choose`](crate::bgp::table::choose): the first MASTER in the order of the configuration, else
 //! the first with `backup` attributes.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +16,13 @@ use super::effect::Level;
 use super::event::PeerId;
 use super::instance;
 use super::journal::State;
+use super::operate::kept_for;
 use super::timers::{CheckId, InstanceId, Timer};
-use super::{Announcer, Effect};
+use super::{Announcer, Effect, Legacy};
 use crate::bgp::counters::Counters;
 use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, StopCause, Table, Wanted};
-use crate::config::model::{Announce, Bgp, Config, Probe};
+use crate::config::model::{Announce, Bgp, Config, Name, Probe};
+use crate::health::Verdict;
 use crate::status::BgpStatus;
 use crate::time::Time;
 
@@ -42,6 +46,10 @@ pub(super) struct Peering {
     table_is_new: bool,
     /// The last transition that it heard the consequence of.
     heard: u64,
+    /// The forwarding state of what the last process told it was found as it was.
+    preserved: bool,
+    /// A reload reset its session, and there was none since.
+    anew: bool,
     /// No longer configured: forgotten when its session is closed.
     retired: bool,
     stopped: bool,
@@ -50,12 +58,32 @@ pub(super) struct Peering {
 /// All peers.
 #[derive(Debug, Default)]
 pub(super) struct Peerings {
-    all: std::collections::BTreeMap<PeerId, Peering>,
+    all: BTreeMap<PeerId, Peering>,
     /// They exist since the kernel is known: what they are told first is then complete.
     started: bool,
     init_over: bool,
     alarmed: bool,
     maintenance: Maintenance,
+    /// Instances that the last process left as BACKUP with whatever they announce so.
+    left: BTreeMap<Name, Left>,
+}
+
+/// How sure it is that what a BACKUP announced was still announced at the end of the last process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Left {
+    /// The process died.
+    Surely,
+    /// It left in order: handed over, or stopped, and then what was not to be kept is gone.
+    Perhaps,
+}
+
+/// What a peer begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Begin {
+    /// After a restart of ours.
+    restarted: bool,
+    preserved: bool,
+    anew: bool,
 }
 
 /// How far the drain of everything is.
@@ -71,9 +99,16 @@ enum Maintenance {
 
 impl Peerings {
     /// None yet; a maintenance that the last process was in goes on.
-    pub(super) fn new(maintenance: bool) -> Self {
-        let maintenance = if maintenance { Maintenance::On } else { Maintenance::Off };
-        Peerings { maintenance, ..Peerings::default() }
+    pub(super) fn new(legacy: &Legacy) -> Self {
+        let maintenance = if legacy.memory.maintenance { Maintenance::On } else { Maintenance::Off };
+        let stayed = legacy.memory.kept_until.is_some();
+        let remembered = legacy.memory.instances.iter().filter(|_| legacy.resumable);
+        let left = remembered.filter_map(|(name, was)| match was.state {
+            State::Backup => Some((name.clone(), Left::Surely)),
+            State::Stop if stayed => Some((name.clone(), Left::Perhaps)),
+            _ => None,
+        });
+        Peerings { maintenance, left: left.collect(), ..Peerings::default() }
     }
 }
 
@@ -83,7 +118,8 @@ impl Announcer {
     pub(super) fn start_peers(&mut self, now: Time) {
         self.peers.started = true;
         for bgp in self.config.bgp.clone() {
-            self.add_peer(bgp, now);
+            let begin = Begin { restarted: self.resumable, preserved: self.is_preserved(&bgp), anew: false };
+            self.add_peer(bgp, begin, now);
         }
         self.announce_peers();
         let bound = self
@@ -97,13 +133,12 @@ impl Announcer {
         self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
     }
 
-    fn add_peer(&mut self, config: Arc<Bgp>, now: Time) {
+    fn add_peer(&mut self, config: Arc<Bgp>, begin: Begin, now: Time) {
         self.next_id += 1;
         let id = PeerId(u32::try_from(self.next_id).unwrap_or(u32::MAX));
-        let resumed = self.members.values().any(|m| m.instance.level() == instance::Level::Full);
-        let restarted = self.resumable && config.session.graceful_restart.is_some();
-        let mut peer = Peer::new(config.session.clone(), seed(&config.session.name, now), restarted, now);
-        if restarted && resumed && self.is_adopted() {
+        let seed = seed(&config.session.name, now);
+        let mut peer = Peer::new(config.session.clone(), seed, begin.restarted, now);
+        if begin.preserved {
             peer.handle_event(PeerEvent::ForwardingPreserved(Families::BOTH), now);
         }
         if self.peers.init_over {
@@ -123,6 +158,8 @@ impl Announcer {
             claims: Vec::new(),
             table_is_new: true,
             heard: 0,
+            preserved: begin.preserved,
+            anew: begin.anew,
             retired: false,
             stopped: false,
         };
@@ -130,10 +167,29 @@ impl Announcer {
         self.timers.set(Timer::Peer(id), Some(now));
     }
 
-    /// Everything that MASTER instances want was found in the kernel.
-    fn is_adopted(&self) -> bool {
-        let full = self.members.iter().filter(|(_, m)| m.instance.level() == instance::Level::Full);
-        full.map(|(id, _)| self.fib.progress(*id)).all(|p| p.support_missing == 0 && p.export_missing == 0)
+    /// RFC 4724 section 4.1: the F bit "can be set only if the forwarding state has indeed been preserved … during the
+    /// restart". True if the last process left this peer with something, by a MASTER that is resumed or by a BACKUP
+    /// that announces, and the kernel has all that belongs to it.
+    fn is_preserved(&self, bgp: &Bgp) -> bool {
+        let mut found_some = false;
+        for (name, announce) in announcements(&self.config, bgp) {
+            let Some((id, member)) = self.member(name) else { continue };
+            let left = self.peers.left.get(name).filter(|_| announce.backup.is_some());
+            let left = match (member.instance.level(), left) {
+                (instance::Level::Full, _) => Left::Surely,
+                (_, Some(Left::Perhaps)) if kept_for(member).is_none() => Left::Perhaps,
+                (_, Some(_)) => Left::Surely,
+                (_, None) => continue,
+            };
+            let progress = self.fib.progress(id);
+            match (progress.support_missing == 0 && progress.export_missing == 0, left) {
+                (true, _) => found_some = true,
+                (false, Left::Surely) => return false,
+                // It was withdrawn.
+                (false, Left::Perhaps) => {}
+            }
+        }
+        found_some
     }
 
     fn announce_peers(&mut self) {
@@ -182,12 +238,15 @@ impl Announcer {
 
     fn on_peer_effect(&mut self, id: PeerId, effect: PeerEffect, now: Time) {
         let Some(peering) = self.peers.all.get_mut(&id) else { return };
-        let name: crate::config::model::Name = peering.config.session.name.as_str().into();
+        let name: Name = peering.config.session.name.as_str().into();
+        // What is no longer configured says nothing of the peer's session as it is configured now.
+        let (retired, anew) = (peering.retired, peering.anew);
         match effect {
             PeerEffect::Connect { .. } | PeerEffect::Close { .. } | PeerEffect::Transmit { .. } => {
                 self.emit(Effect::Bgp { peer: id, effect });
             }
             PeerEffect::SessionUp => {
+                peering.anew = false;
                 self.log(Level::Info, Some(&name), "BGP session established");
                 self.peers.alarmed = false;
                 self.timers.set(Timer::NoSession, None);
@@ -196,11 +255,15 @@ impl Announcer {
             PeerEffect::SessionDown { reason } => {
                 self.log(Level::Warn, Some(&name), format!("BGP session down: {reason}"));
                 self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
-                self.session_news(&name, Some(&reason), now);
+                if !retired {
+                    self.session_news(&name, Some(&reason), now);
+                }
             }
             PeerEffect::AttemptFailed { reason } => {
                 self.log(Level::Warn, Some(&name), format!("no BGP session: {reason}"));
-                self.session_news(&name, Some(&reason), now);
+                if !retired && !(anew && self.is_awaited(&name, now)) {
+                    self.session_news(&name, Some(&reason), now);
+                }
             }
             PeerEffect::UpdateWritten { token } => self.note_step(token, |t| t.update_written = Some(now)),
             PeerEffect::UpdateAcked { token } => {
@@ -261,6 +324,23 @@ impl Announcer {
         for id in self.checks_of_session(name) {
             self.tell_check(id, wrong, now);
         }
+    }
+
+    /// A reload resets the session, which says nothing of the peer: until there is a new one nothing is known.
+    fn forget_session(&mut self, name: &str, now: Time) {
+        for id in self.checks_of_session(name) {
+            let up = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Up);
+            if up && self.forget_check(id, "its session begins anew with another configuration", now) {
+                self.reconsider(id, true, now);
+            }
+        }
+    }
+
+    /// True while its checks have time to learn of the session that follows on a reset one: a peer may refuse until it has
+    /// closed the old one.
+    fn is_awaited(&self, name: &str, now: Time) -> bool {
+        let checks = self.checks_of_session(name).into_iter().filter_map(|id| self.checks.get(&id));
+        checks.filter_map(|c| c.lapses_at()).any(|at| now < at)
     }
 
     /// Whether the session that a check of type `bgp` watches is up; None if there was none yet and no try failed.
@@ -362,6 +442,8 @@ impl Announcer {
         if !self.peers.started {
             return;
         }
+        // Those whose session ends, with what is known of their routes.
+        let mut reset: BTreeMap<String, (IpAddr, bool)> = BTreeMap::new();
         let ids: Vec<PeerId> = self.peers.all.iter().filter(|(_, p)| !p.retired).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(peering) = self.peers.all.get_mut(&id) else { continue };
@@ -370,13 +452,18 @@ impl Announcer {
                 Some(new)
                     if new.session == peering.config.session && new.password == peering.config.password =>
                 {
-                    // Its BFD goes its own way.
+                    // Its BFD goes its own way: what was known of it may have been about another path or key.
                     peering.config = new.clone();
+                    let guard = new.bfd.as_ref().map(|b| b.path.clone());
                     let table = table(&self.config, new);
                     if table != *peering.table {
                         peering.table = Arc::new(table);
                         // Told anew, whatever the claims: they were about the old table.
                         peering.table_is_new = true;
+                    }
+                    if let Some(path) = guard {
+                        let up = self.is_bfd_settled(&path);
+                        self.on_bgp(id, if up { PeerEvent::BfdUp } else { PeerEvent::BfdAwaited }, now);
                     }
                 }
                 changed => {
@@ -385,18 +472,25 @@ impl Announcer {
                         None => StopCause::Deconfigured,
                     };
                     peering.retired = true;
+                    let (name, address) = (peering.config.session.name.clone(), peering.config.session.peer);
+                    reset.insert(name.clone(), (address, peering.preserved));
                     let moment = Duration::ZERO;
                     self.on_bgp(id, PeerEvent::Stop { moment, cause, message: String::new() }, now);
+                    self.forget_session(&name, now);
                 }
             }
         }
-        let live = |name: &str, all: &std::collections::BTreeMap<PeerId, Peering>| {
+        let live = |name: &str, all: &BTreeMap<PeerId, Peering>| {
             all.values().any(|p| !p.retired && p.config.session.name == name)
         };
         let new: Vec<Arc<Bgp>> =
             self.config.bgp.iter().filter(|b| !live(&b.session.name, &self.peers.all)).cloned().collect();
         for bgp in new {
-            self.add_peer(bgp, now);
+            let before = reset.get(&bgp.session.name);
+            let preserved = before.is_some_and(|(peer, preserved)| *peer == bgp.session.peer && *preserved);
+            // That is no restart of ours (RFC 4724 section 4.1): no R bit.
+            let begin = Begin { restarted: false, preserved, anew: before.is_some() };
+            self.add_peer(bgp, begin, now);
         }
         if !self.peers.all.values().any(|p| p.peer.state() == PeerState::Established) {
             self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
@@ -410,21 +504,48 @@ impl Announcer {
         if up { GSHUT } else { Duration::ZERO }
     }
 
-    /// Every peer closes: in order, or (`handover`) so that it keeps our routes where graceful restart allows.
-    pub(super) fn stop_peers(&mut self, handover: bool, now: Time) {
+    /// How long peers go on hearing of what this MASTER announces when we stop.
+    pub(super) fn moment_of(&self, id: InstanceId) -> Duration {
+        let Some(member) = self.members.get(&id) else { return Duration::ZERO };
+        let hears = |p: &Peering| {
+            let mut claims = announcements(&self.config, &p.config).zip(&p.claims);
+            let theirs = |((name, _), claim): ((&str, &Announce), &Claim)| {
+                *name == **member.name() && matches!(claim, Claim::Master(_))
+            };
+            p.peer.state() == PeerState::Established && claims.any(theirs)
+        };
+        if self.peers.all.values().any(|p| !p.retired && hears(p)) { GSHUT } else { Duration::ZERO }
+    }
+
+    /// Every peer closes, and each forgets what is not to stay. (What stays in the kernel stays announced where a peer
+    /// knows graceful restart.)
+    pub(super) fn stop_peers(&mut self, now: Time) {
         let moment = self.gshut_moment();
+        let message = format!("announcerd on {} stops", self.config.node.name);
         let ids: Vec<PeerId> = self.peers.all.keys().copied().collect();
         for id in ids {
-            let event = match handover {
-                true => PeerEvent::Handover,
-                false => PeerEvent::Stop {
-                    moment,
-                    cause: StopCause::Shutdown,
-                    message: format!("announcerd on {} stops", self.config.node.name),
-                },
-            };
-            self.on_bgp(id, event, now);
+            let claims = self.kept_claims(id);
+            self.on_bgp(id, PeerEvent::Keep { claims }, now);
+            let (cause, message) = (StopCause::Shutdown, message.clone());
+            self.on_bgp(id, PeerEvent::Stop { moment, cause, message }, now);
         }
+    }
+
+    /// Of what a peer heard last: what its instances leave as it is. Maintenance leaves nothing.
+    fn kept_claims(&self, id: PeerId) -> Vec<Claim> {
+        let Some(peering) = self.peers.all.get(&id).filter(|p| !p.retired && !self.in_maintenance()) else {
+            return Vec::new();
+        };
+        let heard = announcements(&self.config, &peering.config).zip(&peering.claims);
+        let is_kept = |m: &Member| kept_for(m).is_some() && !m.instance.is_mere_exercise();
+        let kept = |name| self.member(name).is_some_and(|(_, m)| is_kept(m));
+        heard.map(|((name, _), claim)| if kept(name) { claim.clone() } else { Claim::None }).collect()
+    }
+
+    /// Every peer closes so that it keeps our routes where graceful restart allows.
+    pub(super) fn hand_over_peers(&mut self, now: Time) {
+        let ids: Vec<PeerId> = self.peers.all.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.on_bgp(id, PeerEvent::Handover, now));
     }
 
     /// True if no session is left to be closed.

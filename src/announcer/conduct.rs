@@ -69,6 +69,12 @@ impl Member {
             State::Init | State::Backup | State::Fault => true,
         };
     }
+
+    /// True if peers hear of it though it is BACKUP.
+    pub(super) fn announces_as_backup(&self) -> bool {
+        let told = self.instance.config.announces.iter().any(|a| a.backup.is_some());
+        told && self.instance.state() == State::Backup
+    }
 }
 
 impl Announcer {
@@ -244,7 +250,8 @@ impl Announcer {
     /// Lets an instance decide, carries out what it decided, and asks when it wants to be asked again.
     pub(super) fn evaluate(&mut self, id: InstanceId, now: Time) {
         // Nothing is decided before it is known what is there: what was left behind must be adopted or swept first.
-        if !self.fib.is_known() {
+        let leaves = self.members.get(&id).is_some_and(|m| m.instance.state() == State::Stop);
+        if !self.fib.is_known() && !leaves {
             self.timers.set(Timer::Instance(id), None);
             return;
         }
@@ -337,6 +344,8 @@ impl Announcer {
         let progress = self.fib.progress(id);
         let full = member.instance.level() == instance::Level::Full;
         let done = match full {
+            // It goes when BGP has told everybody.
+            _ if member.instance.is_told() => false,
             true => self.fib.is_released(id) && progress.export_missing == 0 && progress.support_missing == 0,
             // What is left for the drain goes later; the announcement is what this is about.
             false => progress.leaving == 0,

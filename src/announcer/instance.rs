@@ -65,11 +65,27 @@ pub enum Level {
 /// The data of a state live in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Phase {
-    Init { until: Time, resumed: bool },
-    Backup { takeover: Option<Time>, drain: Option<Time> },
-    Master { well_since: Option<Time> },
-    Fault { was_master: bool, met_since: Option<Time> },
-    Stop { drain: Option<Time>, kept: Option<Level> },
+    Init {
+        until: Time,
+        resumed: bool,
+    },
+    Backup {
+        takeover: Option<Time>,
+        drain: Option<Time>,
+    },
+    Master {
+        well_since: Option<Time>,
+    },
+    Fault {
+        was_master: bool,
+        met_since: Option<Time>,
+    },
+    /// `told`: until then BGP goes on announcing with GRACEFUL_SHUTDOWN, and everything is there for what still comes.
+    Stop {
+        told: Option<Time>,
+        drain: Option<Time>,
+        kept: Option<Level>,
+    },
 }
 
 /// What the verdicts and the operator ask for, `require` left aside.
@@ -168,7 +184,9 @@ impl Instance {
     /// The kernel objects it wants.
     pub fn level(&self) -> Level {
         match self.phase {
-            Phase::Init { resumed: true, .. } | Phase::Master { .. } => Level::Full,
+            Phase::Init { resumed: true, .. } | Phase::Master { .. } | Phase::Stop { told: Some(_), .. } => {
+                Level::Full
+            }
             Phase::Backup { drain: Some(_), .. } | Phase::Stop { drain: Some(_), .. } => Level::Drain,
             Phase::Init { .. } | Phase::Backup { .. } | Phase::Fault { .. } => Level::Base,
             Phase::Stop { kept: Some(level), .. } => level,
@@ -179,6 +197,7 @@ impl Instance {
     /// What is worth keeping across a restart. It knows nothing of scripts: `told` is its owner's to say.
     pub fn remember(&self) -> Remembered {
         let state = match self.level() {
+            _ if self.is_told() => self.state(),
             Level::Full if self.is_mere_exercise() => State::Backup,
             Level::Full => State::Master,
             _ => self.state(),
@@ -193,6 +212,11 @@ impl Instance {
             recoveries: self.recoveries,
             last_recovery: self.last_recovery,
         }
+    }
+
+    /// True while it leaves and BGP still announces for it.
+    pub fn is_told(&self) -> bool {
+        matches!(self.phase, Phase::Stop { told: Some(_), .. })
     }
 
     /// True while a takeover waits for nothing but a witness: then the required checks are to be probed at once.
@@ -300,7 +324,8 @@ impl Instance {
             return None;
         }
         let kept = Some(self.heritable_level());
-        Some(self.go(Phase::Stop { drain: None, kept }, "handover to the next process".into(), None, now))
+        let phase = Phase::Stop { told: None, drain: None, kept };
+        Some(self.go(phase, "handover to the next process".into(), None, now))
     }
 
     /// It was to leave, and is wanted again.
@@ -315,12 +340,12 @@ impl Instance {
 
     /// True if it is in STOP and has drained: what is left of its objects then stays.
     pub fn has_drained(&self) -> bool {
-        matches!(self.phase, Phase::Stop { drain: None, .. })
+        matches!(self.phase, Phase::Stop { told: None, drain: None, .. })
     }
 
     /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). With `on_stop = "keep"`
     /// MASTER leaves all that it has; else what is wanted always stays, for it has nothing to do with the state. `moment` is how long
-    /// BGP goes on announcing with GRACEFUL_SHUTDOWN: the drain begins after it.
+    /// BGP goes on announcing for it with GRACEFUL_SHUTDOWN: all is there so long, and the drain begins after it.
     pub fn stop(&mut self, reason: &str, may_keep: bool, moment: Duration, now: Time) -> Option<Transition> {
         if self.state() == State::Stop {
             return None;
@@ -332,7 +357,9 @@ impl Instance {
         let span = moment + self.config.drain;
         let drain =
             (level >= Level::Drain && kept != Some(Level::Full) && !span.is_zero()).then(|| now + span);
-        Some(self.go(Phase::Stop { drain, kept }, reason.to_owned(), None, now))
+        let announces = level == Level::Full && kept != Some(Level::Full) && !moment.is_zero();
+        let told = announces.then(|| now + moment);
+        Some(self.go(Phase::Stop { told, drain, kept }, reason.to_owned(), None, now))
     }
 
     /// The transition that follows from what is known, if any. To be called until it says None.
@@ -346,8 +373,9 @@ impl Instance {
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
             Phase::Master { well_since } => self.decide_master(inputs, now, well_since),
             Phase::Fault { was_master, met_since } => self.decide_fault(inputs, now, was_master, met_since),
-            Phase::Stop { drain, kept } => {
-                self.phase = Phase::Stop { drain: drain.filter(|end| *end > now), kept };
+            Phase::Stop { told, drain, kept } => {
+                let later = |end: &Time| *end > now;
+                self.phase = Phase::Stop { told: told.filter(later), drain: drain.filter(later), kept };
                 None
             }
         }
@@ -363,6 +391,10 @@ impl Instance {
             Phase::Backup { drain, .. } | Phase::Stop { drain, .. } => drain,
             _ => None,
         };
+        let told = match self.phase {
+            Phase::Stop { told, .. } => told,
+            _ => None,
+        };
         let lapse = match inputs.require.state {
             RequireState::Unknown(until) => Some(until),
             _ => None,
@@ -371,7 +403,8 @@ impl Instance {
         let returning = inputs.returning;
         let expiry = self.forced.and_then(|f| f.until);
         // A deadline that has passed waits for an event: asking again would not help.
-        [init, drain, lapse, pending, returning, expiry].into_iter().flatten().filter(|t| *t > now).min()
+        let ends = [init, told, drain, lapse, pending, returning, expiry];
+        ends.into_iter().flatten().filter(|t| *t > now).min()
     }
 
     fn decide_init(&mut self, inputs: &Inputs, now: Time, until: Time, resumed: bool) -> Option<Transition> {

@@ -20,6 +20,8 @@ const DUMP_FAILED: Duration = Duration::from_secs(1);
 const DUMP_SHARE: u32 = 10;
 /// A dump that has not come back by then is asked for again.
 const DUMP_BOUND: Duration = Duration::from_secs(15);
+/// So many dumps that failed one after the other are enough for who wants to leave.
+const UNREADABLE: u32 = 3;
 
 /// Where the reading of the kernel stands.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub(super) struct DumpState {
     told: BTreeSet<String>,
     /// The last one failed, for that reason.
     failed: Option<String>,
+    /// So many in a row did, or never came back.
+    failures: u32,
 }
 
 impl DumpState {
@@ -47,6 +51,11 @@ impl DumpState {
 }
 
 impl Announcer {
+    /// True if nothing is known of the kernel, and that will hardly change.
+    pub(super) fn is_kernel_unreadable(&self) -> bool {
+        !self.fib.is_known() && self.dump.failures >= UNREADABLE
+    }
+
     /// True if the kernel is not being read.
     pub(super) fn dump_is_idle(&self) -> bool {
         self.dump.running.is_none() && !self.dump.again
@@ -77,6 +86,7 @@ impl Announcer {
 
     pub(super) fn on_scan(&mut self, now: Time) {
         if self.dump.running.take().is_some() {
+            self.dump.failures = self.dump.failures.saturating_add(1);
             self.log(Level::Error, None, "the kernel's routes could not be read in time; trying again");
         }
         self.start_dump(now);
@@ -90,6 +100,7 @@ impl Announcer {
         self.dump.running = None;
         self.tally.dumps += 1;
         self.tally.dump_failures += u64::from(result.is_err());
+        self.dump.failures = if result.is_ok() { 0 } else { self.dump.failures.saturating_add(1) };
         let least = if result.is_ok() { DUMP_GAP } else { DUMP_FAILED };
         let gap = least.max(now.since(since).saturating_mul(DUMP_SHARE));
         self.dump.not_before = now + gap;
@@ -119,7 +130,10 @@ impl Announcer {
         self.fib.dumped(dump.objects);
         self.refresh_told_checks(now);
         if first {
-            self.start_peers(now);
+            // Who leaves already connects to nobody: nobody would have to be told, or waited for.
+            if self.stopping.is_none() {
+                self.start_peers(now);
+            }
             let ids: Vec<InstanceId> = self.members.keys().copied().collect();
             for id in ids {
                 self.evaluate(id, now);

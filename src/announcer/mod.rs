@@ -147,7 +147,7 @@ impl Announcer {
             fib: Fib::default(),
             dump: kernel::DumpState::default(),
             bfd: bfd::Sessions::default(),
-            peers: bgp::Peerings::new(legacy.memory.maintenance),
+            peers: bgp::Peerings::new(legacy),
             resumable: legacy.resumable,
             journal: Journal::default(),
             tally: measure::Tally::default(),

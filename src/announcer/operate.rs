@@ -102,10 +102,9 @@ impl Announcer {
         self.stopping = Some(Stopping::Leaving);
         self.timers.set(Timer::StopBound, Some(now + self.stop_bound()));
         self.kept_until = self.keep_max().map(|d| now + d);
-        let moment = self.gshut_moment();
-        // What stays in the kernel stays announced where a peer knows graceful restart.
-        self.stop_peers(self.announcement_is_kept(), now);
-        for id in ids {
+        let moments: Vec<Duration> = ids.iter().map(|id| self.moment_of(*id)).collect();
+        self.stop_peers(now);
+        for (id, moment) in ids.into_iter().zip(moments) {
             self.leave(id, "announcerd stops", true, moment, now);
         }
         self.fib.retry(now, true);
@@ -131,7 +130,7 @@ impl Announcer {
         self.stopping = Some(Stopping::HandingOver);
         self.timers.set(Timer::StopBound, Some(now + STOP_SLACK));
         self.kept_until = Some(now + HANDOVER);
-        self.stop_peers(true, now);
+        self.hand_over_peers(now);
         let ids: Vec<InstanceId> = self.members.keys().copied().collect();
         for id in ids {
             let transition = self.members.get_mut(&id).and_then(|m| m.instance.hand_over(now));
@@ -162,17 +161,12 @@ impl Announcer {
     fn keep_max(&self) -> Option<Duration> {
         let keeps = |m: &&Member| match m.instance.heritable_level() {
             instance::Level::Full => true,
-            instance::Level::Drain | instance::Level::Base => desired::has_base(&m.instance.config),
+            instance::Level::Drain | instance::Level::Base => {
+                desired::has_base(&m.instance.config) || m.announces_as_backup()
+            }
             instance::Level::Nothing => false,
         };
         self.members.values().filter(|m| !m.retired).filter(keeps).filter_map(kept_for).min()
-    }
-
-    /// True if some MASTER leaves its announcement.
-    fn announcement_is_kept(&self) -> bool {
-        let mut full =
-            self.members.values().filter(|m| m.instance.heritable_level() == instance::Level::Full);
-        full.any(|m| kept_for(m).is_some())
     }
 
     /// How long a stop may take: drain, scripts, and what else there is to do.
@@ -194,7 +188,8 @@ impl Announcer {
         let done = match self.stopping {
             Some(Stopping::Leaving) => {
                 let gone = self.members.iter().all(|(id, m)| self.is_gone(*id, m));
-                gone && self.fib.is_known() && self.fib.is_quiet() && !self.fib.has_leftovers()
+                let swept = self.fib.is_known() && self.fib.is_quiet() && !self.fib.has_leftovers();
+                gone && (swept || self.is_kernel_unreadable())
             }
             Some(Stopping::HandingOver) => {
                 self.members.values().all(|m| m.scripts.is_idle()) && self.fib.is_quiet()
@@ -253,7 +248,7 @@ impl Announcer {
 }
 
 /// How long what it leaves may stay, if it is to leave anything.
-fn kept_for(member: &Member) -> Option<Duration> {
+pub(super) fn kept_for(member: &Member) -> Option<Duration> {
     match member.instance.config.on_stop {
         OnStop::Keep { max } => Some(max),
         OnStop::Withdraw => None,

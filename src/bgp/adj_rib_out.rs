@@ -60,6 +60,8 @@ pub struct AdjRibOut {
     encoding: Encoding,
     table: Arc<Table>,
     base: Vec<Option<Arc<Attributes>>>,
+    /// What is told plainly, whatever the manner: it stays with the peer.
+    kept: Vec<Option<Arc<Attributes>>>,
     pieces: Vec<Piece>,
     manner: Manner,
     progress: PerFamily<Progress>,
@@ -80,6 +82,7 @@ impl AdjRibOut {
             encoding,
             table: Arc::default(),
             base: Vec::new(),
+            kept: Vec::new(),
             pieces: Vec::new(),
             manner: Manner::Plain,
             progress: PerFamily::default(),
@@ -97,8 +100,34 @@ impl AdjRibOut {
             let told = std::mem::take(&mut self.pieces);
             self.pieces = migrate(told, &wanted.table);
         }
-        self.base = wanted.table.pieces.iter().map(|piece| wanted.attributes(piece).cloned()).collect();
+        self.base = attributes(wanted);
+        self.kept.clear();
         self.aim();
+    }
+
+    /// Sets what no manner touches: of the wanted state and its table.
+    pub fn set_kept(&mut self, kept: &Wanted) {
+        self.kept = attributes(kept);
+        self.aim();
+    }
+
+    /// True if something stays with the peer when the rest is withdrawn.
+    pub fn keeps_something(&self) -> bool {
+        self.kept_pieces().any(|(_, kept)| kept.is_some())
+    }
+
+    /// True if nothing is left to be withdrawn, or to be said.
+    pub fn keeps_everything(&mut self) -> bool {
+        self.is_settled() && self.kept_pieces().all(|(base, kept)| base == kept)
+    }
+
+    /// What is wanted and what is kept of the pieces that the session can carry.
+    fn kept_pieces(&self) -> impl Iterator<Item = (Option<&Arc<Attributes>>, Option<&Arc<Attributes>>)> {
+        let speakable = self.pieces.iter().enumerate();
+        let speakable = speakable.filter(|(_, piece)| self.encoding.next_hops.get(piece.family).is_some());
+        speakable.map(|(index, _)| {
+            (self.base.get(index).and_then(Option::as_ref), self.kept.get(index).and_then(Option::as_ref))
+        })
     }
 
     /// Sets how it is told.
@@ -118,17 +147,16 @@ impl AdjRibOut {
         }
         for (index, piece) in self.pieces.iter_mut().enumerate() {
             let speakable = self.encoding.next_hops.get(piece.family).is_some();
-            piece.wanted = match self.base.get(index) {
-                Some(Some(attributes))
-                    if speakable && self.manner != Manner::Withdrawn && attributes.check().is_ok() =>
-                {
-                    Some(Route {
-                        attributes: Arc::clone(attributes),
-                        graceful_shutdown: self.manner == Manner::GracefulShutdown,
-                    })
-                }
-                _ => None,
+            let base = self.base.get(index).and_then(Option::as_ref);
+            let kept = self.kept.get(index).and_then(Option::as_ref);
+            let (attributes, graceful_shutdown) = match (self.manner, kept) {
+                (Manner::Plain, _) => (base, false),
+                (_, Some(_)) => (kept, false),
+                (Manner::GracefulShutdown, None) => (base, true),
+                (Manner::Withdrawn, None) => (None, false),
             };
+            let attributes = attributes.filter(|attributes| speakable && attributes.check().is_ok());
+            piece.wanted = attributes.cloned().map(|attributes| Route { attributes, graceful_shutdown });
         }
         self.rewind();
     }
@@ -326,6 +354,11 @@ impl AdjRibOut {
         }
         true
     }
+}
+
+/// For each piece of its table.
+fn attributes(wanted: &Wanted) -> Vec<Option<Arc<Attributes>>> {
+    wanted.table.pieces.iter().map(|piece| wanted.attributes(piece).cloned()).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -87,16 +87,35 @@ pub(crate) enum State {
     Established(Box<Established>),
 }
 
+/// What our KEEPALIVE waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Awaited {
+    /// Strict BFD: the session on the path.
+    Bfd,
+    /// Connections that crossed: which of them the peer closes.
+    Collision,
+}
+
+/// Our KEEPALIVE is kept back.
+#[derive(Clone, Copy, Debug)]
+struct Withheld {
+    until: Time,
+    by: Awaited,
+    /// The peer's has come.
+    confirmed: bool,
+}
+
 /// One TCP connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub id: ConnId,
+    /// When TCP had made it.
+    pub made: Time,
     pub local: SocketAddr,
     pub state: State,
     pub output: Output,
     ours: Open,
-    /// Strict BFD: until when our KEEPALIVE waits for BFD, and whether the peer's has come.
-    withheld: Option<(Time, bool)>,
+    withheld: Option<Withheld>,
     received: Vec<u8>,
     consumed: usize,
 }
@@ -116,7 +135,8 @@ impl Connection {
         ours.put(output.control());
         context.counters.sent.count(MessageType::Open);
         let state = State::OpenSent { hold: context.now + OPEN_HOLD_TIME };
-        Connection { id, local, state, output, ours, withheld: None, received: Vec::new(), consumed: 0 }
+        let (made, received) = (context.now, Vec::new());
+        Connection { id, made, local, state, output, ours, withheld: None, received, consumed: 0 }
     }
 
     /// Takes octets from TCP; `step` looks at them.
@@ -150,7 +170,7 @@ impl Connection {
             State::OpenSent { .. } => Err(unexpected(Cause::FSM_OPEN_SENT, kind)),
             State::OpenConfirm(session) if kind == MessageType::Keepalive && self.withheld.is_some() => {
                 session.restart_hold(context.now);
-                self.withheld = self.withheld.map(|(until, _)| (until, true));
+                self.withheld = self.withheld.map(|w| Withheld { confirmed: true, ..w });
                 Ok(Step::Done)
             }
             State::OpenConfirm(_) if kind == MessageType::Keepalive => {
@@ -166,12 +186,19 @@ impl Connection {
 
     /// No other connection wins over this one: OpenSent to OpenConfirm.
     ///
-    /// `withheld`: BFD is not Up and must be before the session is; so long our KEEPALIVE may wait for it.
-    pub fn accept(&mut self, negotiated: Negotiated, withheld: Option<Duration>, context: &mut Context<'_>) {
+    /// `withheld`: what must be settled before the session is; so long our KEEPALIVE may wait for it.
+    pub fn accept(
+        &mut self,
+        negotiated: Negotiated,
+        withheld: Option<(Duration, Awaited)>,
+        context: &mut Context<'_>,
+    ) {
         let mut session = Session { negotiated, hold: None, keepalive: None, kept_alive: None };
         session.restart_hold(context.now);
         match withheld {
-            Some(time) => self.withheld = Some((context.now + time, false)),
+            Some((time, by)) => {
+                self.withheld = Some(Withheld { until: context.now + time, by, confirmed: false });
+            }
             None => {
                 self.output.send_keepalive();
                 session.restart_keepalive(context);
@@ -181,9 +208,18 @@ impl Connection {
         self.state = State::OpenConfirm(Box::new(session));
     }
 
-    /// BFD is Up: our KEEPALIVE waits no longer. True if that makes the session.
-    pub fn release(&mut self, context: &mut Context<'_>) -> bool {
-        let Some((_, confirmed)) = self.withheld.take() else { return false };
+    /// True while our KEEPALIVE waits for that.
+    pub fn awaits(&self, what: Awaited) -> bool {
+        self.withheld.is_some_and(|w| w.by == what)
+    }
+
+    /// What our KEEPALIVE waited for is settled; it waits no longer, or for `next`. True if that makes the session.
+    pub fn release(&mut self, next: Option<(Duration, Awaited)>, context: &mut Context<'_>) -> bool {
+        let Some(Withheld { confirmed, .. }) = self.withheld.take() else { return false };
+        if let Some((time, by)) = next {
+            self.withheld = Some(Withheld { until: context.now + time, by, confirmed });
+            return false;
+        }
         self.output.send_keepalive();
         if let Some(session) = self.session() {
             session.restart_keepalive(context);
@@ -234,8 +270,12 @@ impl Connection {
         if self.hold().is_some_and(|at| at <= now) {
             return Err(Reason::Sent(Notification::new(Cause::HOLD_TIMER_EXPIRED)));
         }
-        if self.withheld.is_some_and(|(until, _)| until <= now) {
-            return Err(Reason::Sent(Notification::new(Cause::BFD_DOWN)));
+        if let Some(withheld) = self.withheld.filter(|w| w.until <= now) {
+            let cause = match withheld.by {
+                Awaited::Bfd => Cause::BFD_DOWN,
+                Awaited::Collision => Cause::CONNECTION_COLLISION,
+            };
+            return Err(Reason::Sent(Notification::new(cause)));
         }
         if self.output.silent_until().is_some_and(|at| at <= now) {
             return Err(Reason::Sent(Notification::new(Cause::SEND_HOLD_TIMER_EXPIRED)));
@@ -272,7 +312,7 @@ impl Connection {
             State::OpenConfirm(session) => session.keepalive,
             State::Established(established) => established.session.keepalive,
         };
-        let withheld = self.withheld.map(|(until, _)| until);
+        let withheld = self.withheld.map(|w| w.until);
         [self.hold(), self.output.silent_until(), keepalive, withheld].into_iter().flatten().min()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::ConnId;
 use super::family::Families;
-use super::table::Wanted;
+use super::table::{Claim, Wanted};
 
 /// Something happened.
 #[derive(Clone, PartialEq, Debug)]
@@ -88,7 +88,14 @@ pub enum PeerEvent {
     },
     /// Announce again as wanted.
     MaintenanceOff,
-    /// For good: GRACEFUL_SHUTDOWN, after `moment` withdraw, NOTIFICATION, close; then [`PeerEffect::Stopped`].
+    /// A stop follows, and of what is wanted this is to stay with a peer that agreed to graceful restart: it is neither
+    /// withdrawn nor told to be left, and the session ends without NOTIFICATION. With all others nothing can stay.
+    Keep {
+        /// One for each of [`Wanted::claims`]; what is not kept is [`Claim::None`].
+        claims: Vec<Claim>,
+    },
+    /// For good: GRACEFUL_SHUTDOWN, after `moment` withdraw, NOTIFICATION (unless something is kept), close; then
+    /// [`PeerEffect::Stopped`]. At once where everything is kept.
     Stop {
         /// Between GRACEFUL_SHUTDOWN and the withdraw; zero: no GRACEFUL_SHUTDOWN.
         moment: Duration,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::connection::{ConnId, Reason, State};
+use super::connection::{Awaited, ConnId, Connection, Reason, State};
 use super::drain::{Drain, Duty, last_words};
 use super::event::{PeerEffect, StopCause};
 use super::peer::{Dial, Peer};
+use super::table::{Claim, Wanted};
 use super::wire::notification::{Cause, Notification};
 
 impl Peer {
@@ -23,13 +24,8 @@ impl Peer {
     pub(super) fn bfd_up(&mut self) {
         self.bfd_is_up = true;
         for id in self.connection_ids() {
-            let mut is_up = false;
-            let released = self.with(id, |connection, context| {
-                is_up = connection.release(context);
-                Ok(())
-            });
-            if released.is_ok() && is_up {
-                self.session_up(id);
+            if self.connection(id).is_some_and(|connection| connection.awaits(Awaited::Bfd)) {
+                self.release(id, None);
             }
         }
     }
@@ -48,6 +44,10 @@ impl Peer {
         let gone = self.connections.is_empty();
         let Some(cause) = self.duty.finished(self.now, quiet, gone) else { return };
         for id in self.connection_ids() {
+            if self.keeps(id) {
+                self.close(id, Reason::Handover);
+                continue;
+            }
             let hard = self.connection(id).is_some_and(|c| c.negotiated().is_some_and(|n| n.hard_reset));
             let notification =
                 if hard && flushes(cause.cause) { cause.clone().into_hard_reset() } else { cause.clone() };
@@ -67,9 +67,37 @@ impl Peer {
         }
     }
 
+    /// Of what is wanted this outlives the stop that follows, where it can.
+    pub(super) fn keep(&mut self, claims: Vec<Claim>) {
+        self.kept = Wanted { table: self.wanted.table.clone(), claims };
+        let kept = std::mem::take(&mut self.kept);
+        self.for_established(|up| {
+            if up.session.negotiated.graceful_restart {
+                up.rib.set_kept(&kept);
+            }
+        });
+        self.kept = kept;
+    }
+
+    /// True if the connection is to be closed without a word: RFC 4724 section 4.2, the peer then retains what it was not
+    /// told to forget.
+    fn keeps(&self, id: ConnId) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let helps = connection.negotiated().is_some_and(|n| n.graceful_restart);
+        helps
+            && match &connection.state {
+                State::Established(up) => up.rib.keeps_something(),
+                _ => self.kept.claims.iter().any(|claim| *claim != Claim::None),
+            }
+    }
+
     pub(super) fn stop(&mut self, moment: Duration, cause: StopCause, message: &str) {
         if self.duty.ends() {
             return;
+        }
+        let ids = self.connection_ids();
+        if ids.iter().any(|id| self.keeps(*id)) && self.connections.iter_mut().all(keeps_everything) {
+            return self.hand_over();
         }
         self.cancel_dial();
         let up = self.connections.iter_mut().any(|connection| connection.established().is_some());
@@ -102,6 +130,10 @@ impl Peer {
         }
         self.stopped();
     }
+}
+
+fn keeps_everything(connection: &mut Connection) -> bool {
+    connection.established().is_none_or(|up| up.rib.keeps_everything())
 }
 
 /// RFC 8538 section 4: what should not leave routes behind is sent as Hard Reset.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::PeerConfig;
-use super::connection::{ConnId, Connection, Context, Origin, Reason, State, Step};
+use super::connection::{Awaited, ConnId, Connection, Context, Origin, Reason, State, Step};
 use super::counters::Counters;
 use super::drain::Duty;
 use super::event::{PeerEffect, PeerEvent};
@@ -23,6 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const LASTING: Duration = Duration::from_secs(60);
 /// How long the peer's own connections are refused after repeated errors.
 const REFUSED_AFTER_ERRORS: Duration = Duration::from_secs(10);
+/// How long the peer has to close one of two connections that crossed.
+const CROSSING: Duration = Duration::from_secs(5);
 
 /// Connecting to the peer: Idle, Connect and Active of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +49,9 @@ pub struct Peer {
     pub(crate) counters: Counters,
     pub(crate) last_error: Option<String>,
     pub(super) effects: VecDeque<PeerEffect>,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
+    /// What stays with the peer when the rest is withdrawn.
+    pub(super) kept: Wanted,
     init_over: bool,
     restart: Restart,
     next_serial: u64,
@@ -76,6 +80,7 @@ impl Peer {
             last_error: None,
             effects: VecDeque::new(),
             wanted: Wanted::default(),
+            kept: Wanted::default(),
             init_over: false,
             restart: Restart { restarting: restarted, preserved: Families::NONE },
             next_serial: 0,
@@ -117,6 +122,7 @@ impl Peer {
                     self.duty = Duty::Run;
                 }
             }
+            PeerEvent::Keep { claims } => self.keep(claims),
             PeerEvent::Stop { moment, cause, message } => self.stop(moment, cause, &message),
             PeerEvent::Handover => self.hand_over(),
         }
@@ -299,6 +305,8 @@ impl Peer {
         let open = &negotiated.peer;
         let kept =
             if ours > (u32::from(open.router_id.0), open.asn) { Origin::Outgoing } else { Origin::Incoming };
+        let made = self.connection(id).map_or(self.now, |connection| connection.made);
+        let mut crossed = false;
         let mut losers = Vec::new();
         for other in self.connections.iter_mut().filter(|other| other.id != id) {
             match &other.state {
@@ -307,6 +315,12 @@ impl Peer {
                     return Err(collision());
                 }
                 State::OpenConfirm(_) => losers.push((other.id, collision())),
+                // The two crossed. The peer, which has our OPENs of both, may or may not have that session up: if so it
+                // closes this one, else it keeps the one that is to be kept. Were we to choose, both could be closed.
+                State::Established(up) if made < up.since && other.id.origin != id.origin => match kept {
+                    kept if kept == id.origin => crossed = true,
+                    _ => return Err(collision()),
+                },
                 // RFC 4724 section 4.2: the old session is taken as ended, and gets no NOTIFICATION.
                 State::Established(up) if up.session.negotiated.graceful_restart => {
                     losers.push((other.id, Reason::Replaced));
@@ -319,11 +333,40 @@ impl Peer {
             }
         }
         losers.into_iter().for_each(|(loser, reason)| self.close(loser, reason));
-        let withheld = self.cfg.bfd_strict.filter(|_| !self.bfd_is_up);
+        let withheld = if crossed { Some((CROSSING, Awaited::Collision)) } else { self.bfd_wait() };
         self.with(id, |connection, context| {
             connection.accept(negotiated, withheld, context);
             Ok(())
         })
+    }
+
+    /// How long a new session waits for BFD, if it does.
+    fn bfd_wait(&self) -> Option<(Duration, Awaited)> {
+        let time = self.cfg.bfd_strict.filter(|_| !self.bfd_is_up)?;
+        Some((time, Awaited::Bfd))
+    }
+
+    /// The peer has closed the session that another connection had crossed: that one is the session.
+    fn uncross(&mut self) {
+        if self.duty.ends() || self.connections.iter_mut().any(|c| c.established().is_some()) {
+            return;
+        }
+        let waiting = self.connections.iter().find(|connection| connection.awaits(Awaited::Collision));
+        let Some(id) = waiting.map(|connection| connection.id) else { return };
+        let next = self.bfd_wait();
+        self.release(id, next);
+    }
+
+    /// What the connection's KEEPALIVE waited for is settled.
+    pub(super) fn release(&mut self, id: ConnId, next: Option<(Duration, Awaited)>) {
+        let mut is_up = false;
+        let released = self.with(id, |connection, context| {
+            is_up = connection.release(next, context);
+            Ok(())
+        });
+        if released.is_ok() && is_up {
+            self.session_up(id);
+        }
     }
 
     pub(super) fn session_up(&mut self, id: ConnId) {
@@ -334,12 +377,15 @@ impl Peer {
         self.last_error = None;
         self.refuse_until = None;
         self.effects.push_back(PeerEffect::SessionUp);
-        let (wanted, init_over) = (&self.wanted, self.init_over);
+        let (wanted, kept, init_over) = (&self.wanted, &self.kept, self.init_over);
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
             return;
         };
         let Some(up) = connection.established() else { return };
         up.rib.set_wanted(wanted);
+        if up.session.negotiated.graceful_restart {
+            up.rib.set_kept(kept);
+        }
         if init_over {
             up.rib.release_end_of_rib();
         }
@@ -380,6 +426,7 @@ impl Peer {
         if !matches!(connection.state, State::Established(_)) && setback != Setback::Collision {
             self.plain = false;
         }
+        self.uncross();
         self.retry_after(setback);
         let said = matches!(reason, Reason::Sent(_) | Reason::Received(_)) && setback != Setback::Collision;
         if said && self.retry.failures() > 1 {

@@ -146,9 +146,10 @@ impl Established {
         }
     }
 
-    /// A change is wanted; `token` is reported when TCP has all of it.
+    /// A change is wanted; `token` is reported when TCP has all of it. Zero names no change: one that waits is told with it.
     pub fn track(&mut self, token: u64) {
-        self.pending = if self.rib.is_settled() { None } else { Some(token) };
+        let before = self.pending.filter(|_| token == 0);
+        self.pending = if self.rib.is_settled() { None } else { before.or(Some(token)) };
     }
 
     /// Octets up to `end` were fetched: a change that is told whole waits for TCP from here on.

@@ -9,11 +9,11 @@ use announcerd::announcer::journal::State;
 use crate::fake::{MS, SECOND, Target};
 use crate::rig::{Rig, standby, with};
 
-const HEARS: &str = "isp-a hears 198.51.100.0/24 MED 7";
-const LOSES: &str = "isp-a loses 198.51.100.0/24";
+pub const HEARS: &str = "isp-a hears 198.51.100.0/24 MED 7";
+pub const LOSES: &str = "isp-a loses 198.51.100.0/24";
 const ALARM: &str = "no BGP session is established";
 
-const PEER: &str = r#"
+pub const PEER: &str = r#"
 [[bgp]]
 name = "isp-a"
 peer = "203.0.113.1"
@@ -23,7 +23,7 @@ next_hop = ["203.0.113.2", "2001:db8::2"]
 "#;
 
 /// [`crate::rig::STANDBY`] with a session, the prefix announced by it, and these lines more in its instance.
-fn announcing(lines: &str) -> String {
+pub fn announcing(lines: &str) -> String {
     let text = with(&standby(lines), "name = \"hk-1\"", "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"");
     let text = with(
         &text,
@@ -35,7 +35,7 @@ fn announcing(lines: &str) -> String {
 }
 
 /// What the far side heard, and the transitions.
-fn heard(rig: &Rig) -> Vec<&str> {
+pub fn heard(rig: &Rig) -> Vec<&str> {
     let told = rig.told().into_iter();
     told.filter(|words| words.starts_with("isp") || words.starts_with("a ") || words.starts_with("b "))
         .collect()
@@ -143,7 +143,8 @@ fn maintenance() {
     assert!(!rig.has_told("GSHUT") && !rig.has_told("closed"));
 }
 
-fn restarting() -> String {
+/// [`announcing`], and graceful restart wherever the peer helps.
+pub fn restarting() -> String {
     with(
         &announcing(""),
         "peer_as = 64500",
@@ -257,7 +258,7 @@ fn a_peer_that_a_reload_brings_is_missed_too() {
     assert!(rig.logs.iter().any(|l| l.contains(ALARM)), "{:?}", rig.logs);
 }
 
-const SESSION_CHECK: &str = "[[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"isp-a\"\n";
+pub const SESSION_CHECK: &str = "[[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"isp-a\"\n";
 
 /// A session stays Established for a whole hold time after the line was cut: it is no witness that we are connected.
 /// FIELD 8: an isolated standby takes over (keepalived #2555).

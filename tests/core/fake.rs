@@ -58,6 +58,8 @@ pub struct Kernel {
     pub needs: Vec<(&'static str, &'static str)>,
     /// Answers are kept back.
     pub mute: bool,
+    /// No dump succeeds.
+    pub unreadable: bool,
 }
 
 pub fn words(object: &Object) -> String {
@@ -99,12 +101,15 @@ impl Kernel {
         Ok(())
     }
 
-    pub fn dump(&self) -> Dump {
-        Dump {
+    pub fn dump(&self) -> Result<Dump, String> {
+        if self.unreadable {
+            return Err("Interrupted system call".into());
+        }
+        Ok(Dump {
             links: self.links.clone(),
             nets: self.nets.clone(),
             objects: self.objects.values().cloned().collect(),
-        }
+        })
     }
 
     pub fn has(&self, part: &str) -> bool {

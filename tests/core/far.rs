@@ -71,7 +71,10 @@ impl Far {
             let (message, after) = rest.split_at(length);
             rest = after;
             match kind {
-                MessageType::Open => events.push(PeerEvent::Received { conn, octets: self.open() }),
+                MessageType::Open => {
+                    story.extend(self.restart_of(peer, &message[19..]));
+                    events.push(PeerEvent::Received { conn, octets: self.open() });
+                }
                 MessageType::Keepalive => {
                     let mut octets = Vec::new();
                     put_keepalive(&mut octets);
@@ -82,6 +85,19 @@ impl Far {
             }
         }
         (events, story)
+    }
+
+    /// What our OPEN says of graceful restart: "OPEN to isp-a: R F", each letter only where its bit is set.
+    fn restart_of(&self, peer: PeerId, body: &[u8]) -> Option<String> {
+        let bits = Open::parse(body).expect("an OPEN").capabilities.graceful_restart?;
+        let letter = |set: bool, letter: &'static str| if set { letter } else { "" };
+        let preserved = [bits.families.v4, bits.families.v6].contains(&Some(true));
+        Some(format!(
+            "OPEN to {}:{}{}",
+            self.names.get(&peer)?,
+            letter(bits.restarting, " R"),
+            letter(preserved, " F")
+        ))
     }
 
     fn open(&self) -> Vec<u8> {

@@ -5,6 +5,9 @@
 mod backtest;
 mod bfd;
 mod bgp;
+mod bgp_reload;
+mod bgp_restart;
+mod bgp_stop;
 mod checks;
 mod drill;
 mod fake;

@@ -333,7 +333,7 @@ impl Rig {
                 }
                 Effect::Dump(id) => {
                     self.dumps += 1;
-                    let result = Ok(self.kernel.dump());
+                    let result = self.kernel.dump();
                     self.later(MS, Event::Dump { id, result });
                 }
                 Effect::RunScript(run) => self.start(run),

@@ -2,9 +2,8 @@
 
 use announcerd::demo::lab::Bird;
 use nix::sys::signal::Signal;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::rig::{PREFIX, PREFIX6, Pair, ctl, peer_status, until};
+use crate::rig::{LIMIT, PREFIX, PREFIX6, Pair, ctl, peer_status, until};
 
 const BIRD: &str = r#"
 log stderr all;
@@ -114,7 +113,7 @@ fn a_silent_peer_is_noticed() {
     let node = pair.node("hold_time = \"3s\"");
     pair.wait_advertised(&node);
     bird.daemon().signal(Signal::SIGSTOP).unwrap();
-    until("the hold timer", &node, || error(&pair).is_some_and(|e| e.to_lowercase().contains("hold")));
+    until("the hold timer", &node, || pair.error().is_some_and(|e| e.to_lowercase().contains("hold")));
     assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
     bird.daemon().signal(Signal::SIGCONT).unwrap();
     all_arrives_and_goes(&pair, &bird, &node);
@@ -125,7 +124,7 @@ fn a_silent_peer_is_noticed() {
 fn md5_and_gtsm() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on;");
-    let node = pair.node(&keyed(&pair, "s3cret"));
+    let node = pair.node(&pair.keyed("s3cret"));
     all_arrives_and_goes(&pair, &bird, &node);
 }
 
@@ -134,7 +133,7 @@ fn md5_and_gtsm() {
 fn md5_and_gtsm_passive() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on;");
-    let node = pair.node(&(keyed(&pair, "s3cret") + "\npassive = true"));
+    let node = pair.node(&(pair.keyed("s3cret") + "\npassive = true"));
     all_arrives_and_goes(&pair, &bird, &node);
 }
 
@@ -142,8 +141,8 @@ fn md5_and_gtsm_passive() {
 fn another_md5_key_is_no_session() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on; passive on;");
-    let node = pair.node(&keyed(&pair, "another"));
-    until("the reason", &node, || error(&pair).is_some());
+    let node = pair.node(&pair.keyed("another"));
+    until("the reason", &node, || pair.error().is_some());
     let status = peer_status(&pair.us, "peer").unwrap();
     assert_ne!(status.state, "Established");
     assert!(status.last_error.as_ref().unwrap().contains("MD5"), "{status:?}");
@@ -158,17 +157,10 @@ fn another_hop_count_is_no_session() {
         let bird = bird(&pair, theirs);
         let node = pair.node(&format!("hold_time = \"9s\"\n{ours}"));
         // Its words depend on who drops what: BIRD lets a SYN pass and looks at what follows it.
-        until("the reason", &node, || error(&pair).is_some());
+        until("the reason", &node, || pair.error().is_some());
         assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
         assert!(!bird.established("announcerd"));
     }
-}
-
-fn keyed(pair: &Pair, key: &str) -> String {
-    pair.us.write("/run/key", key).unwrap();
-    let secret = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(pair.us.path("/run/key"), secret).unwrap();
-    "password_file = \"/run/key\"\nttl_security = true".to_owned()
 }
 
 /// RFC 9234: customer to provider is right.
@@ -186,11 +178,39 @@ fn role_mismatch_is_refused() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "local role customer;");
     let node = pair.node("role = \"customer\"");
-    until("the reason", &node, || error(&pair).is_some_and(|e| e.to_lowercase().contains("role")));
+    until("the reason", &node, || pair.error().is_some_and(|e| e.to_lowercase().contains("role")));
     assert!(!bird.established("announcerd") && bird.route(PREFIX, "announcerd").is_none());
     assert!(ctl(&pair.us, &["status"]).to_lowercase().contains("role"));
 }
 
-fn error(pair: &Pair) -> Option<String> {
-    peer_status(&pair.us, "peer")?.last_error
+/// RFC 8326, as BIRD's own import filter sees it: SIGTERM says GRACEFUL_SHUTDOWN first, and withdraws later. BIRD's log
+/// keeps the order however late we read it.
+#[test]
+fn a_stop_tells_bird_first() {
+    let pair = Pair::new(&[]);
+    let filter = "import filter { print \"heard \", net, bgp_community; accept; }";
+    let config = BIRD.replace("LOCAL", "203.0.113.1").replace("NEIGHBOR", "203.0.113.2");
+    let config =
+        config.replace("MORE", "debug { routes };").replace("EXTENDED", "").replace("import all", filter);
+    let bird = Bird::start(&pair.them, &config).unwrap();
+    let mut node = pair.node("");
+    pair.wait_advertised(&node);
+    until("the routes", &node, || [PREFIX, PREFIX6].iter().all(|p| bird.route(p, "announcerd").is_some()));
+    node.daemon().signal(Signal::SIGTERM).unwrap();
+    assert!(node.daemon().wait(LIMIT).unwrap().success());
+    until("the withdraw", &node, || [PREFIX, PREFIX6].iter().all(|p| bird.route(p, "announcerd").is_none()));
+    let log = pair.them.read("/run/bird/log");
+    for prefix in [PREFIX, PREFIX6] {
+        let has =
+            |line: &&str, words: &[&str]| words.iter().all(|w| line.contains(w)) && line.contains(prefix);
+        let at = |words: &[&str]| log.lines().position(|line| has(&line, words));
+        let heard = at(&["heard", "(64501,100)"]).expect("the announcement");
+        let told = at(&["heard", "(64501,100)", "(65535,0)"]).unwrap_or_else(|| panic!("no GSHUT in {log}"));
+        let gone = at(&["removed"]).unwrap_or_else(|| panic!("no withdraw in {log}"));
+        assert!(heard < told && told < gone, "{log}");
+    }
+    assert!(
+        log.contains("Received: Administrative shutdown") || log.to_lowercase().contains("shutdown"),
+        "{log}"
+    );
 }

@@ -10,6 +10,11 @@ use crate::rig::{PREFIX, PREFIX6, Pair, until};
 const SEEN: &str = "/run/seen";
 
 pub fn exabgp(pair: &Pair, passive: bool) -> Daemon {
+    exabgp_with(pair, passive, "")
+}
+
+/// With these lines about the session.
+fn exabgp_with(pair: &Pair, passive: bool, more: &str) -> Daemon {
     let config = format!(
         r#"
 process log {{
@@ -23,6 +28,7 @@ neighbor 203.0.113.2 {{
     peer-as 64501;
     passive {passive};
     {listen}
+    {more}
     family {{ ipv4 unicast; ipv6 unicast; }}
     api {{ processes [ log ]; neighbor-changes; receive {{ parsed; update; notification; }} }}
 }}
@@ -88,4 +94,19 @@ fn exabgp_sees_every_attribute() {
 #[test]
 fn exabgp_connects_to_us() {
     story(false, "passive = true");
+}
+
+/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where ExaBGP connects.
+#[test]
+fn exabgp_connects_with_md5_gtsm_and_no_hold_time() {
+    let pair = Pair::new(&[]);
+    let _exabgp = exabgp_with(&pair, false, "md5-password s3cret; outgoing-ttl 255; incoming-ttl 255;");
+    let node = pair.node(&pair.keyed_and_called());
+    pair.wait_advertised(&node);
+    let told = |what: &str| {
+        [PREFIX, PREFIX6].iter().all(|p| updates(&pair).iter().any(|u| u[what].to_string().contains(p)))
+    };
+    until("both prefixes", &node, || told("announce"));
+    pair.healthy(false);
+    until("the withdraw", &node, || told("withdraw"));
 }

@@ -199,6 +199,7 @@ router bgp 64500
  MORE
  neighbor 203.0.113.2 remote-as 64501
  neighbor 203.0.113.2 timers connect 1
+ SESSION
  address-family ipv6 unicast
   neighbor 203.0.113.2 activate
  exit-address-family
@@ -206,7 +207,79 @@ exit
 ";
 
 pub fn neighbour(pair: &Pair, more: &str) -> Vec<Daemon> {
-    start_frr(&pair.them, &NEIGHBOUR.replace("MORE", more))
+    start_frr(&pair.them, &NEIGHBOUR.replace("MORE", more).replace("SESSION", "!"))
+}
+
+/// With these words about the session, one setting each.
+fn neighbour_with(pair: &Pair, settings: &[&str]) -> Vec<Daemon> {
+    let lines: Vec<String> = settings.iter().map(|s| format!("neighbor 203.0.113.2 {s}")).collect();
+    start_frr(&pair.them, &NEIGHBOUR.replace("MORE", "!").replace("SESSION", &lines.join("\n ")))
+}
+
+/// Both prefixes arrive; then nothing wrong is left to be shown.
+fn both_arrive(pair: &Pair, node: &Node) {
+    pair.wait_advertised(node);
+    for (family, prefix) in [("ipv4", PREFIX), ("ipv6", PREFIX6)] {
+        until(prefix, node, || vtysh(pair, &format!("show bgp {family} unicast {prefix}")).contains("best"));
+    }
+    assert_eq!(pair.error(), None);
+}
+
+const KEY: &str = "password s3cret";
+const GTSM: &str = "ttl-security hops 1";
+
+/// RFC 2385 and RFC 5082, towards an FRR that waits for us.
+#[test]
+fn frr_md5_and_gtsm() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour_with(&pair, &[KEY, "passive"]);
+    // FRR's listener sends TTL 64 whatever a neighbour's ttl-security says, so GTSM is tested where it connects.
+    let node = pair.node(&pair.keyed("s3cret").replace("ttl_security = true", ""));
+    both_arrive(&pair, &node);
+}
+
+/// The same where FRR connects; and with no hold time (RFC 4271 section 4.2) there are no keepalives, and the session stays.
+#[test]
+fn frr_connects_to_us_with_md5_gtsm_and_no_hold_time() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour_with(&pair, &[KEY, GTSM]);
+    let node = pair.node(&pair.keyed_and_called());
+    both_arrive(&pair, &node);
+    let said: serde_json::Value =
+        serde_json::from_str(&vtysh(&pair, "show bgp neighbors 203.0.113.2 json")).unwrap();
+    assert_eq!(said["203.0.113.2"]["bgpTimerHoldTimeMsecs"], 0, "{said}");
+    pair.healthy(false);
+    until("the withdraw", &node, || {
+        vtysh(&pair, &format!("show bgp ipv4 unicast {PREFIX}")).contains("not in table")
+    });
+}
+
+#[test]
+fn another_md5_key_is_no_session_with_frr() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour_with(&pair, &[KEY, "passive"]);
+    let node = pair.node(&pair.keyed("another").replace("ttl_security = true", ""));
+    until("the reason", &node, || pair.error().is_some_and(|e| e.contains("MD5")));
+    assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
+}
+
+/// RFC 9234: customer to provider is right…
+#[test]
+fn frr_takes_the_right_role() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour_with(&pair, &["local-role provider"]);
+    let node = pair.node("role = \"customer\"\nrole_strict = true");
+    both_arrive(&pair, &node);
+}
+
+/// …and two customers have no session (section 4.2).
+#[test]
+fn frr_and_we_refuse_the_wrong_role() {
+    let pair = Pair::new(&PRIVATE);
+    let _frr = neighbour_with(&pair, &["local-role customer"]);
+    let node = pair.node("role = \"customer\"");
+    until("the reason", &node, || pair.error().is_some_and(|e| e.to_lowercase().contains("role")));
+    assert!(!vtysh(&pair, "show bgp ipv4 unicast").contains(PREFIX));
 }
 
 fn vtysh(pair: &Pair, command: &str) -> String {

@@ -7,6 +7,13 @@ use announcerd::demo::lab::{Daemon, host::find_program};
 use crate::rig::{PREFIX, PREFIX6, Pair, until};
 
 pub fn gobgpd(pair: &Pair, passive: bool) -> Daemon {
+    gobgpd_with(pair, passive, "")
+}
+
+/// With the key and GTSM, where `keyed` has the key's line.
+fn gobgpd_with(pair: &Pair, passive: bool, keyed: &str) -> Daemon {
+    let gtsm =
+        if keyed.is_empty() { "" } else { "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255" };
     let config = format!(
         r#"
         [global.config]
@@ -16,6 +23,8 @@ pub fn gobgpd(pair: &Pair, passive: bool) -> Daemon {
         [neighbors.config]
         neighbor-address = "203.0.113.2"
         peer-as = 64501
+        {keyed}
+        {gtsm}
         [neighbors.transport.config]
         passive-mode = {passive}
         [neighbors.timers.config]
@@ -111,4 +120,17 @@ fn gobgp_sees_every_attribute() {
 #[test]
 fn gobgp_connects_to_us() {
     story(false, "passive = true");
+}
+
+/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where GoBGP connects.
+#[test]
+fn gobgp_connects_with_md5_gtsm_and_no_hold_time() {
+    let pair = Pair::new(&[]);
+    let _gobgpd = gobgpd_with(&pair, false, "auth-password = \"s3cret\"");
+    let node = pair.node(&pair.keyed_and_called());
+    pair.wait_advertised(&node);
+    let has = |wanted: bool| [PREFIX, PREFIX6].iter().all(|p| rib(&pair, p).is_empty() != wanted);
+    until("both prefixes", &node, || has(true));
+    pair.healthy(false);
+    until("the withdraw", &node, || has(false));
 }

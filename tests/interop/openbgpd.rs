@@ -10,6 +10,11 @@ use crate::rig::{PREFIX, PREFIX6, Pair, until};
 const CONFIG: &str = "/run/bgpd.conf";
 
 pub fn bgpd(pair: &Pair, passive: bool) -> Daemon {
+    bgpd_with(pair, if passive { "passive" } else { "" })
+}
+
+/// With these lines about the session.
+fn bgpd_with(pair: &Pair, more: &str) -> Daemon {
     let config = format!(
         r#"
 AS 64500
@@ -26,7 +31,7 @@ neighbor 203.0.113.2 {{
 allow from any
 deny to any
 "#,
-        if passive { "passive" } else { "" },
+        more,
     );
     pair.them.write(CONFIG, config).unwrap();
     std::fs::set_permissions(pair.them.path(CONFIG), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -106,4 +111,32 @@ fn openbgpd_sees_every_attribute() {
 #[test]
 fn openbgpd_connects_to_us() {
     story(false, "passive = true");
+}
+
+/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where OpenBGPD connects.
+#[test]
+fn openbgpd_connects_with_md5_gtsm_and_no_hold_time() {
+    let pair = Pair::new(&[]);
+    let node = pair.node(&pair.keyed_and_called());
+    let _bgpd = bgpd_with(&pair, "tcp md5sig password s3cret\n    ttl-security yes");
+    pair.wait_advertised(&node);
+    let has = |wanted: bool| [PREFIX, PREFIX6].iter().all(|p| rib(&pair, p).is_empty() != wanted);
+    until("both prefixes", &node, || has(true));
+    pair.healthy(false);
+    until("the withdraw", &node, || has(false));
+}
+
+/// RFC 9234 section 4.2: two customers have no session; a provider and its customer have.
+#[test]
+fn openbgpd_and_roles() {
+    for (theirs, right) in [("customer", false), ("provider", true)] {
+        let pair = Pair::new(&[]);
+        let node = pair.node("role = \"customer\"");
+        let _bgpd = bgpd_with(&pair, &format!("passive\n    announce policy {theirs}"));
+        if right {
+            pair.wait_advertised(&node);
+        } else {
+            until("the reason", &node, || pair.error().is_some_and(|e| e.to_lowercase().contains("role")));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Labs for the daemon and one peer, and the words that all tests share.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -224,6 +225,24 @@ impl Pair {
             "#
         );
         Node::start(&self.us, program(), &config).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The key of TCP MD5 (RFC 2385) where only we can read it; with GTSM (RFC 5082), as lines for [`Pair::node`].
+    pub fn keyed(&self, key: &str) -> String {
+        self.us.write("/run/key", key).unwrap();
+        let secret = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(self.us.path("/run/key"), secret).unwrap();
+        "password_file = \"/run/key\"\nttl_security = true".to_owned()
+    }
+
+    /// The peer connects, with that key and TTL 255, and there is no hold time: lines for [`Pair::node`].
+    pub fn keyed_and_called(&self) -> String {
+        self.keyed("s3cret") + "\npassive = true\nhold_time = \"0s\""
+    }
+
+    /// What went wrong last, as `announcerctl status -j` has it.
+    pub fn error(&self) -> Option<String> {
+        peer_status(&self.us, "peer")?.last_error
     }
 
     /// Waits until `announcerctl status -j` says the session is up and both prefixes are out.

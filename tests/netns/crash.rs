@@ -6,9 +6,7 @@ use announcerd::demo::lab::{routes, topology::prefix};
 use crate::rig::Rig;
 
 /// Killed as MASTER and started again while the primary is still dead: nothing flaps.
-#[test]
-fn a_killed_master_resumes_without_a_flap() {
-    let mut rig = Rig::bird();
+fn resumes_without_a_flap(mut rig: Rig) {
     rig.take_over();
     let told = rig.told();
     let watch = routes::Watch::start(&rig.lab.standby).unwrap();
@@ -24,10 +22,18 @@ fn a_killed_master_resumes_without_a_flap() {
     assert!(watch.news().iter().all(|change| change.route.to != prefix()));
 }
 
-/// Killed as MASTER, and the primary is well when it starts again: the route goes, by the ordinary rules.
 #[test]
-fn a_killed_master_hands_back_after_its_restart() {
-    let mut rig = Rig::bird();
+fn a_killed_master_resumes_without_a_flap() {
+    resumes_without_a_flap(Rig::bird());
+}
+
+#[test]
+fn a_killed_master_resumes_without_a_flap_with_frr() {
+    resumes_without_a_flap(Rig::frr());
+}
+
+/// Killed as MASTER, and the primary is well when it starts again: the route goes, by the ordinary rules.
+fn hands_back_after_its_restart(mut rig: Rig) {
     rig.take_over();
     rig.node.daemon().kill();
     rig.lab.primary_returns().unwrap();
@@ -35,6 +41,16 @@ fn a_killed_master_hands_back_after_its_restart() {
     rig.wait_state(State::Backup);
     rig.wait_kernel_has(false);
     rig.wait_isp_has(false);
+}
+
+#[test]
+fn a_killed_master_hands_back_after_its_restart() {
+    hands_back_after_its_restart(Rig::bird());
+}
+
+#[test]
+fn a_killed_master_hands_back_after_its_restart_with_frr() {
+    hands_back_after_its_restart(Rig::frr());
 }
 
 /// The same without its memory (another boot, a lost disk): what is ours is swept at once, others' stays.

@@ -64,11 +64,17 @@ fn isolation(rig: &Rig) {
     let news: Vec<_> = watch.news().into_iter().filter(|change| change.route.to == prefix()).collect();
     assert!(news.is_empty(), "{news:?}\n{}", rig.node.log());
     assert!(rig.transitions().iter().all(|t| !t.contains("MASTER")));
+    assert_eq!(rig.told().updates, 0);
 }
 
 #[test]
 fn an_isolated_standby_announces_nothing() {
     isolation(&Rig::bird());
+}
+
+#[test]
+fn an_isolated_standby_announces_nothing_with_frr() {
+    isolation(&Rig::frr());
 }
 
 /// When the uplink is back, its check recovers long before those of the primary: what these say was learned in the

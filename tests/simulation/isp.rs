@@ -97,7 +97,13 @@ impl Isp {
         let [link] = self.links.as_slice() else { return None };
         let quiet = link.ways.iter().all(|way| way.octets.is_empty() && !way.finished);
         let well = link.open == [true; 2] && !link.dead && !link.wants && !self.silent;
-        (quiet && well && self.far.state() == PeerState::Established).then_some(&link.view)
+        // An end that has not yet heard that its session is over has that one up, and not the one on this link.
+        let is_end = |event: &PeerEvent| matches!(event, PeerEvent::Closed { .. });
+        let over = self.agenda.values().any(|parcel| match parcel {
+            Parcel::Core(_, event) | Parcel::Far(event) => is_end(event),
+            Parcel::Flow { .. } | Parcel::Connect { .. } => false,
+        });
+        (quiet && well && !over && self.far.state() == PeerState::Established).then_some(&link.view)
     }
 
     fn post(&mut self, after: Duration, now: Time, parcel: Parcel) {

@@ -318,7 +318,10 @@ impl World {
         for op in &ops {
             let adds = matches!(op.action, Action::Add(_) | Action::Replace(_));
             if adds && self.is_export(&op.action.object().key()) {
-                let allowed = state == State::Master || (state == State::Init && self.resumed);
+                // Leaving, what was there comes back while the ISPs are being told.
+                let allowed = state == State::Master
+                    || (state == State::Init && self.resumed)
+                    || (state == State::Stop && self.stopping);
                 assert!(allowed, "seed {}: announced in {state:?}: {op:?}", self.seed);
             }
         }

@@ -363,6 +363,67 @@ fn collisions() {
     }
 }
 
+/// Our connection is up here before the peer's OPEN on its own comes: both were made at once. `theirs` is the one to be kept
+/// if `id` is greater than ours.
+fn crossed(cfg: PeerConfig, open: Open, id: &str) -> (Rig, ConnId, ConnId, Vec<PeerEffect>) {
+    let mut rig = Rig::new(cfg);
+    let ours = rig.connect();
+    let (theirs, _) = rig.accept();
+    let open = Open { router_id: RouterId(id.parse().unwrap()), ..open };
+    rig.pass(SECOND);
+    rig.send_open(ours, &open);
+    rig.send(ours, keepalive());
+    assert_eq!(rig.peer.state(), PeerState::Established);
+    rig.fetch_types(ours);
+    let effects = rig.send_open(theirs, &open);
+    (rig, ours, theirs, effects)
+}
+
+/// RFC 4271 section 6.8 when one end has the session up already and the other may have not: whichever the peer closes, the
+/// other one is the session. Both were closed once where each end chose for itself (after a handover, with BIRD).
+#[test]
+fn connections_that_cross_end_as_one() {
+    for graceful in [false, true] {
+        let restart = restart_time().filter(|_| graceful);
+        let cfg = PeerConfig { graceful_restart: restart, ..config() };
+        let open = if graceful { restarting_open() } else { isp_open() };
+        let start = |id| crossed(cfg.clone(), open.clone(), id);
+        let closing = |effects: &[PeerEffect]| effects.iter().any(|e| matches!(e, PeerEffect::Close { .. }));
+        let passed = |rig: &mut Rig| rig.pass(SECOND * 6).into_iter().map(|(_, e)| e).collect::<Vec<_>>();
+        let collision = || notification(&Notification::new(Cause::CONNECTION_COLLISION));
+
+        // The peer keeps what came from us, whatever it has: so do we.
+        let (_, _, theirs, effects) = start("203.0.113.1");
+        assert!(effects.contains(&closes(theirs, Cause::CONNECTION_COLLISION, &[])), "{effects:?}");
+
+        // It had not our KEEPALIVE yet, and keeps its own.
+        let (mut rig, ours, theirs, effects) = start("203.0.113.3");
+        assert!(!closing(&effects), "{effects:?}");
+        assert_eq!(rig.fetch_types(theirs), [MessageType::Open]);
+        assert!(!closing(&rig.send(theirs, keepalive())), "nothing changes by it");
+        let effects = rig.send(ours, collision());
+        assert!(effects.iter().any(|e| matches!(e, PeerEffect::SessionDown { .. })), "{effects:?}");
+        assert!(effects.contains(&PeerEffect::SessionUp), "{effects:?}");
+        assert_eq!(rig.fetch_types(theirs).first(), Some(&MessageType::Keepalive));
+        assert_eq!(rig.peer.state(), PeerState::Established);
+
+        // It had, and closes its own.
+        let (mut rig, ours, theirs, _) = start("203.0.113.3");
+        let effects = rig.send(theirs, collision());
+        assert!(!effects.iter().any(|e| matches!(e, PeerEffect::SessionDown { .. })), "{effects:?}");
+        assert!(!closing(&passed(&mut rig)) && rig.peer.state() == PeerState::Established);
+        assert!(rig.peer.status().last_error.is_none());
+        rig.send(ours, keepalive());
+
+        // It closes neither: the session stays, the other goes.
+        let (mut rig, ours, theirs, _) = start("203.0.113.3");
+        rig.send(ours, keepalive());
+        let effects = passed(&mut rig);
+        assert!(effects.contains(&closes(theirs, Cause::CONNECTION_COLLISION, &[])), "{effects:?}");
+        assert_eq!(rig.peer.state(), PeerState::Established);
+    }
+}
+
 /// RFC 4271 section 6.8: an established session wins; and if the peer forgot it, a KEEPALIVE finds that out.
 #[test]
 fn a_new_connection_beside_an_established_one() {

@@ -205,6 +205,30 @@ fn written_and_acknowledged() {
     assert_eq!(rig.event(PeerEvent::Written { conn, total: u64::MAX }), []);
 }
 
+/// A change of no name (a reload, the kernel) that comes before a transition's octets are written is written with them: the
+/// transition is reported all the same.
+#[test]
+fn a_change_without_a_name_does_not_hide_one_that_waits() {
+    let (mut rig, conn) = Rig::up(config());
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(0))), 7);
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(1))), 0);
+    rig.fetch(conn);
+    let reports = rig.event(PeerEvent::Written { conn, total: u64::MAX });
+    assert_eq!(reports, [PeerEffect::UpdateWritten { token: 7 }]);
+    let reports = rig.event(PeerEvent::Acked { conn, total: u64::MAX });
+    assert_eq!(reports, [PeerEffect::UpdateAcked { token: 7 }]);
+    // A newer transition does take its place, and what was taken back before it was written was never written.
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(2))), 8);
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(3))), 9);
+    rig.fetch(conn);
+    let reports = rig.event(PeerEvent::Written { conn, total: u64::MAX });
+    assert_eq!(reports, [PeerEffect::UpdateWritten { token: 9 }]);
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(4))), 10);
+    rig.want(wanted(&["198.51.100.0/24"], Claim::Master(med(3))), 0);
+    rig.fetch(conn);
+    assert_eq!(rig.event(PeerEvent::Written { conn, total: u64::MAX }), []);
+}
+
 fn session(cfg: PeerConfig, local: &str, open: &Open) -> (Rig, ConnId, View) {
     let mut rig = Rig::new(cfg);
     rig.local = local.parse().unwrap();
