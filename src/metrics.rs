@@ -5,6 +5,7 @@
 
 mod bfd;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -23,6 +24,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// All states of an instance, for a series each.
 const STATES: [State; 5] = [State::Init, State::Backup, State::Master, State::Fault, State::Stop];
+
+/// How a script can end, for a series each; as [`Tally::scripts`](crate::announcer::measure::Tally::scripts) has it.
+const SCRIPT_ENDS: [&str; 4] = ["ok", "failed", "killed", "not_started"];
 
 /// The text of a scrape.
 pub fn render(measures: Measures) -> String {
@@ -198,10 +202,13 @@ impl Scrape {
             of_each(|i| i.require.as_deref().map(|r| flag(r == "met"))),
         )?;
         let tally = &self.0.tally;
+        let zeros = instances.iter().flat_map(|i| STATES.map(|to| ((i.name.as_str(), to.word()), 0)));
+        let mut transitions: BTreeMap<(&str, &str), u64> = zeros.collect();
+        transitions.extend(tally.transitions.iter().map(|((name, to), n)| ((&**name, to.word()), *n)));
         out.counters(
             "transitions",
             "Changes of state, by the state that they led to",
-            tally.transitions.iter().map(|((name, to), n)| (vec![("name", &**name), ("to", to.word())], *n)),
+            transitions.into_iter().map(|((name, to), n)| (vec![("name", name), ("to", to)], n)),
         )?;
         out.histograms(
             "detection",
@@ -315,16 +322,14 @@ impl Scrape {
         out.counter("netlink_dump_failures", "Readings that failed", tally.dump_failures)
     }
 
+    /// From 0 on, or the first failure would be no increase to Prometheus. Of an instance that has gone, what it had.
     fn scripts(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.counters(
-            "script_runs",
-            "Notify scripts that ended, or did not start",
-            self.0
-                .tally
-                .scripts
-                .iter()
-                .map(|((name, end), n)| (vec![("name", &**name), ("result", *end)], *n)),
-        )
+        let instances = self.0.status.instances.iter().map(|i| i.name.as_str());
+        let zeros = instances.flat_map(|name| SCRIPT_ENDS.map(|end| ((name, end), 0)));
+        let mut runs: BTreeMap<(&str, &str), u64> = zeros.collect();
+        runs.extend(self.0.tally.scripts.iter().map(|((name, end), n)| ((&**name, *end), *n)));
+        let series = runs.into_iter().map(|((name, end), n)| (vec![("name", name), ("result", end)], n));
+        out.counters("script_runs", "Notify scripts that ended, or did not start", series)
     }
 
     fn hooks(&self, out: &mut Out<'_, '_>) -> fmt::Result {

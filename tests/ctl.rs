@@ -3,13 +3,17 @@
 //! After a wanted change: `UPDATE_GOLDENS=1 cargo test --test ctl`, and read the difference.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use announcerd::announcer::journal::State;
 use announcerd::ctl::events::Printer;
 use announcerd::ctl::status::render;
 use announcerd::ctl::style::{Style, width};
+use announcerd::io::control::protocol::Line;
 use announcerd::status::*;
 
 fn golden(name: &str, got: &str) {
@@ -299,4 +303,80 @@ fn events_with_their_timelines_growing() {
     .map(|e| printer.print(e))
     .collect::<String>();
     golden("events.txt", &printed);
+}
+
+/// A daemon's end of the control socket: answers one request with these lines, and waits for the client's end.
+fn daemon(lines: &[Line]) -> (tempfile::TempDir, std::thread::JoinHandle<()>) {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+    let lines: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    let thread = std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        stream.read_line(&mut String::new()).unwrap();
+        stream.get_mut().write_all(lines.as_bytes()).unwrap();
+        // A client that goes before it has read all resets.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    (folder, thread)
+}
+
+/// Exit status 0 is the proof that somebody files: `drill x | head -1` must not have it.
+#[test]
+fn a_drill_whose_report_nobody_reads_to_its_end_has_failed() {
+    let news = |done| {
+        Line::Drill(Box::new(DrillStatus {
+            time: ago(0),
+            instance: "mainland".into(),
+            since_began_us: 1000,
+            in_phase_us: 1000,
+            ok: Some(true),
+            text: "all well".into(),
+            done,
+        }))
+    };
+    let exit = |words: &[&str], stdout: Stdio| {
+        let (folder, thread) = daemon(&[Line::Ok("begins".into()), news(false), news(true)]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_announcerctl"));
+        command.arg("--control").arg(folder.path().join("control.sock")).args(words);
+        let done = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
+        thread.join().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let closed = || {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    assert_eq!(exit(&["drill", "mainland"], Stdio::null()), (Some(0), String::new()));
+    let (code, words) = exit(&["drill", "mainland"], closed());
+    assert_eq!(code, Some(1));
+    assert!(words.contains("nobody reads its report any more; announcerd hands back"), "{words}");
+    assert_eq!(exit(&["drill", "mainland", "--dry-run"], closed()).0, Some(1));
+    // Of others it is no matter: `status | head -1`.
+    assert_eq!(exit(&["explain", "mainland"], closed()), (Some(0), String::new()));
+}
+
+/// One lost probe of a recording each second is one failure, not ten: a finer interval is not judged.
+#[test]
+fn no_interval_finer_than_the_trace_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, trace) = (folder.path().join("announcer.toml"), folder.path().join("trace.csv"));
+    let text = "[[check]]\nname = \"p\"\ntype = \"ping\"\nhost = \"198.18.0.1\"\n[[instance]]\nname = \"a\"\nprimary = { checks = [\"p\"] }\nnotify = \"/bin/true\"\n";
+    fs::write(&config, text).unwrap();
+    // The clock of a recording is not exact.
+    let row =
+        |n: u64| format!("{}.{:03},p,{},2\n", 1_800_000_000 + n, n % 7, if n == 60 { "error" } else { "ok" });
+    fs::write(&trace, (0..120).map(row).collect::<String>()).unwrap();
+    let sweep = |grid: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_announcerctl"));
+        command.arg("backtest").arg("-c").arg(&config).arg("-t").arg(&trace).args(["--sweep", grid]);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+    };
+    let (code, words) = sweep("fall=3,interval=2s/100ms");
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("interval=100ms cannot be judged: p was recorded each 1s"), "{words}");
+    let (code, words) = sweep("fall=3,interval=1s/2s");
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("Pareto front"), "{words}");
 }

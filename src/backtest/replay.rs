@@ -72,7 +72,7 @@ pub fn shortcomings(config: &Config, trace: &Trace) -> Result<Vec<String>, Strin
                 notes
                     .push(format!("the trace says nothing of {}: taken to be well all the time", check.name));
             }
-            Some(series) if series.step().is_some_and(|s| check.interval < s.mul_f64(0.75)) => {
+            Some(series) if series.step().is_some_and(|s| is_finer(check.interval, s)) => {
                 notes.push(format!(
                     "{} is probed each {} but was recorded each {}: its results are used more than once",
                     check.name,
@@ -84,6 +84,12 @@ pub fn shortcomings(config: &Config, trace: &Trace) -> Result<Vec<String>, Strin
         }
     }
     Ok(notes)
+}
+
+/// True if probes each `interval` would use recorded results of each `step` more than once. The clock of a recording
+/// is not exact.
+pub fn is_finer(interval: Duration, step: Duration) -> bool {
+    interval < step.mul_f64(0.75)
 }
 
 fn quiet(notify: &Notify) -> Notify {

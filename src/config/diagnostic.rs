@@ -103,6 +103,9 @@ pub(super) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// The key whose value may be a secret as a whole: what is shown of a line of the file ends before it.
+pub(super) const SECRET_KEY: &str = "notify_url";
+
 /// A text with its line starts, to turn byte offsets into places.
 pub(super) struct LineIndex<'s> {
     source: &'s str,
@@ -147,12 +150,28 @@ impl<'s> LineIndex<'s> {
         Place { line: number + 1, column: self.source[start..at].chars().count() + 1 }
     }
 
-    /// The line at the start of `span` and a caret line under the span (as far as it goes on that line).
-    pub fn excerpt(&self, span: &Range<usize>) -> String {
+    /// True if what stands at `at` belongs to the value of [`SECRET_KEY`].
+    pub fn is_secret(&self, at: usize) -> bool {
+        let at = self.settle(at);
+        let (_, start, line) = self.line(at);
+        secret_in(line).is_some_and(|secret| start + secret <= at)
+    }
+
+    /// The line at the start of `span` and a caret line under the span (as far as it goes on that line). Without what may be
+    /// a secret; with `secret`, without what stands behind the `=` at all.
+    pub fn excerpt(&self, span: &Range<usize>, secret: bool) -> String {
         let from = self.settle(span.start);
         let (_, start, line) = self.line(from);
         let from = (from - start).min(line.len());
         let to = (self.settle(span.end.max(span.start)).saturating_sub(start)).clamp(from, line.len());
+        let hidden = secret_in(line).or(secret.then(|| line.find('=').map(|at| at + 1)).flatten());
+        let masked = hidden.map(|at| format!("{} …", &line[..at]));
+        let (line, from, to) = match (&masked, hidden) {
+            (Some(masked), Some(at)) => {
+                (&**masked, from.min(at + 1), if to > at { masked.len() } else { to })
+            }
+            _ => (line, from, to),
+        };
         let first = line[..from].chars().count();
         let marked = line[from..to].chars().count().max(1);
         let skip = if line.chars().nth(SHOWN).is_some() { first.saturating_sub(BEFORE) } else { 0 };
@@ -180,6 +199,12 @@ impl<'s> LineIndex<'s> {
         }
         text + "\n" + &caret
     }
+}
+
+/// Where in a line the value of [`SECRET_KEY`] begins: behind its `=`.
+fn secret_in(line: &str) -> Option<usize> {
+    let key = line.find(SECRET_KEY)?;
+    line[key..].find('=').map(|equals| key + equals + 1)
 }
 
 /// What takes the same room on a terminal as `c`.
@@ -220,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_span() {
-        let excerpt = |source: &str, span| LineIndex::new(source).excerpt(&span);
+        let excerpt = |source: &str, span| LineIndex::new(source).excerpt(&span, false);
         assert_eq!(excerpt("a = 12\n", 4..6), "    a = 12\n        ^^");
         assert_eq!(excerpt("\ta = 1\r\n", 5..6), "    \ta = 1\n    \t    ^");
         assert_eq!(excerpt("a = \"中文\"", 4..12), "    a = \"中文\"\n        ^^^^^^");
@@ -232,11 +257,26 @@ mod tests {
     #[test]
     fn a_long_line_is_shown_around_the_caret() {
         let source = format!("{}X{}", "a".repeat(500), "b".repeat(500));
-        let excerpt = LineIndex::new(&source).excerpt(&(500..501));
+        let excerpt = LineIndex::new(&source).excerpt(&(500..501), false);
         let (text, caret) = excerpt.split_once('\n').unwrap();
         assert_eq!(text.chars().count(), 4 + 1 + SHOWN + 1);
         assert_eq!(text.chars().position(|c| c == 'X'), caret.chars().position(|c| c == '^'));
-        let excerpt = LineIndex::new(&source).excerpt(&(0..1));
+        let excerpt = LineIndex::new(&source).excerpt(&(0..1), false);
         assert!(excerpt.starts_with("    aaa") && excerpt.ends_with("\n    ^"), "{excerpt}");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let excerpt = |source: &str, span, secret| LineIndex::new(source).excerpt(&span, secret);
+        let line = "notify_url = \"https://x/é\"";
+        assert_eq!(excerpt(line, 13..line.len(), false), "    notify_url = …\n                 ^");
+        assert_eq!(excerpt(line, 0..10, false), "    notify_url = …\n    ^^^^^^^^^^");
+        assert_eq!(excerpt("notify_ur1='s'", 0..10, true), "    notify_ur1= …\n    ^^^^^^^^^^");
+        assert_eq!(
+            excerpt("a = { notify_url = 7 }", 19..20, false),
+            "    a = { notify_url = …\n                       ^"
+        );
+        assert_eq!(excerpt("notify_url", 0..10, true), "    notify_url\n    ^^^^^^^^^^");
+        assert!(LineIndex::new(line).is_secret(14) && !LineIndex::new(line).is_secret(3));
     }
 }

@@ -34,7 +34,7 @@ mod rule;
 mod suggest;
 mod tunnel;
 mod values;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -46,7 +46,7 @@ use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 use model::Config;
-pub use node::{ROUTE_PROTOCOL, STATE_DIR, mark_in};
+pub use node::{ROUTE_PROTOCOL, STATE_DIR, control_in, mark_in, state_dir_in};
 use reader::Table;
 use report::Report;
 

@@ -86,6 +86,22 @@ pub fn mark_in(text: &str) -> Option<u8> {
     }
 }
 
+/// The control socket that a file names, however much else is wrong with it; None if it names none.
+pub fn control_in(text: &str) -> Option<PathBuf> {
+    path_in(text, "control")
+}
+
+/// The state folder, in the same way.
+pub fn state_dir_in(text: &str) -> Option<PathBuf> {
+    path_in(text, "state_dir")
+}
+
+fn path_in(text: &str, key: &str) -> Option<PathBuf> {
+    let file: toml::Table = text.parse().ok()?;
+    let path = file.get("node")?.as_table()?.get(key)?.as_str()?;
+    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
+}
+
 /// Reads the table; wrong and absent keys have their defaults.
 pub(super) fn read(mut table: Table<'_, '_>, speaks_bgp: bool, env: &Env<'_>) -> Node {
     let default = default(env);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, LineIndex, Severity};
+use super::diagnostic::{Diagnostic, LineIndex, SECRET_KEY, Severity};
 use super::suggest;
 
 /// Where in the file something stands: byte offsets.
@@ -68,7 +68,8 @@ impl<'s> Report<'s> {
     pub fn syntax(&mut self, errors: Vec<toml::de::Error>) {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            self.error(span.clone(), "syntax", mend(error.message(), self.text(span.clone())));
+            let text = if self.lines().is_secret(span.start) { "…" } else { self.text(span.clone()) };
+            self.error(span.clone(), "syntax", mend(error.message(), text));
             self.broken.push(span);
         }
     }
@@ -134,13 +135,18 @@ impl<'s> Report<'s> {
         });
         entries.dedup_by(|a, b| a.span == b.span && a.key == b.key && a.message == b.message);
         let lines = self.lines();
-        let items = entries.into_iter().map(|e| Diagnostic {
-            severity: e.severity,
-            file: file.clone(),
-            place: Some(lines.place(e.span.start)),
-            key: e.key,
-            message: e.message,
-            excerpt: lines.excerpt(&e.span),
+        let items = entries.into_iter().map(|e| {
+            // Also where the key is misspelt, so that only the suggestion names it.
+            let meant = e.message.contains(&format!("did you mean `{SECRET_KEY}`?"));
+            let secret = meant || e.key.ends_with(SECRET_KEY);
+            Diagnostic {
+                severity: e.severity,
+                file: file.clone(),
+                place: Some(lines.place(e.span.start)),
+                excerpt: lines.excerpt(&e.span, secret),
+                key: e.key,
+                message: e.message,
+            }
         });
         (items.collect(), self.errors.get() > 0)
     }

@@ -7,19 +7,32 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::announcer::event::Forced;
 use crate::backtest::sweep::Grid;
+use crate::config::control_in;
 use crate::io::control::protocol::{DEFAULT_SOCKET, hold_of, lasting_of};
 
-/// `announcerctl [--control SOCKET] COMMAND`.
+/// `announcerctl [--control SOCKET] [--config FILE] COMMAND`.
 #[derive(Parser, Debug)]
 #[command(name = "announcerctl", version, about = "Shows and steers a running announcerd")]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon, 78 configuration.")]
 pub struct Args {
-    /// The daemon's control socket
-    #[arg(long, global = true, value_name = "SOCKET", default_value = DEFAULT_SOCKET)]
-    pub control: PathBuf,
+    /// The daemon's control socket; without it: what the configuration says
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// The configuration that the daemon runs on
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "/etc/announcer.toml")]
+    pub config: PathBuf,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// Where the daemon listens: as given, else `[node] control` of the configuration, however much else is wrong with
+    /// that; where it cannot be told, the default.
+    pub fn socket(&self) -> PathBuf {
+        let configured = || control_in(&std::fs::read_to_string(&self.config).ok()?);
+        self.control.clone().or_else(configured).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
 }
 
 /// The commands.
@@ -120,9 +133,6 @@ pub enum Command {
         /// The mark: `[node] route_protocol`. Without it: what the configuration says
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
         protocol: Option<u8>,
-        /// The configuration that knows the mark; one that cannot be read means 187
-        #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
-        config: PathBuf,
         /// Also while a daemon runs (it will put back what it wants)
         #[arg(long)]
         force: bool,
@@ -132,9 +142,6 @@ pub enum Command {
 /// `backtest`.
 #[derive(clap::Args, Debug)]
 pub struct Backtest {
-    /// The configuration whose thresholds are judged
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/announcer.toml")]
-    pub config: PathBuf,
     /// The trace: TIME,CHECK,ok|error|blind,RTT[,up|down] a line; - is stdin
     #[arg(short, long, value_name = "CSV")]
     pub trace: PathBuf,
@@ -239,5 +246,28 @@ mod tests {
             assert!(Args::try_parse_from(["announcerctl", "events", "--since", since]).is_ok(), "{since}");
         }
         assert!(Args::try_parse_from(["announcerctl", "events", "--since", "yesterday"]).is_err());
+    }
+
+    #[test]
+    fn the_socket_is_the_one_of_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("announcer.toml");
+        let socket = |words: &[&str]| {
+            let words = [&["announcerctl", "-c", file.to_str().unwrap()], words, &["status"]].concat();
+            Args::try_parse_from(words).unwrap().socket()
+        };
+        assert_eq!(socket(&[]), PathBuf::from(DEFAULT_SOCKET), "no file");
+        for (text, expected) in [
+            ("[node]\ncontrol = '/run/a/b.sock' # \"/run/c\"\nsurprise = 1\n[[check]]", "/run/a/b.sock"),
+            ("node = { control = \"/run/d.sock\" }", "/run/d.sock"),
+            ("# control = \"/run/e.sock\"\n[node]\n", DEFAULT_SOCKET),
+            ("[other]\ncontrol = \"/run/f.sock\"", DEFAULT_SOCKET),
+            ("[node]\ncontrol = 7", DEFAULT_SOCKET),
+            ("[node\ncontrol = \"/run/g.sock\"", DEFAULT_SOCKET),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(socket(&[]), PathBuf::from(expected), "{text}");
+            assert_eq!(socket(&["--control", "/run/h.sock"]), PathBuf::from("/run/h.sock"), "{text}");
+        }
     }
 }

@@ -11,8 +11,8 @@ use super::style::clean;
 use super::{Failure, Out};
 use crate::backtest::judge::{Verdict, judge};
 use crate::backtest::outage::{Span, outages};
-use crate::backtest::replay::{Story, replay, shortcomings};
-use crate::backtest::sweep::{Choice, Outcome, sweep};
+use crate::backtest::replay::{Story, is_finer, replay, shortcomings};
+use crate::backtest::sweep::{Choice, Grid, Outcome, sweep};
 use crate::backtest::trace::{self, Trace};
 use crate::backtest::{convert, plot};
 use crate::config::model::{Config, Instance};
@@ -26,8 +26,8 @@ struct Case<'a> {
     outages: Vec<Span>,
 }
 
-pub(super) fn run(args: &Backtest, out: &mut Out<'_>) -> Result<(), Failure> {
-    let config = config(&args.config)?;
+pub(super) fn run(config: &Path, args: &Backtest, out: &mut Out<'_>) -> Result<(), Failure> {
+    let config = self::config(config)?;
     let began = Instant::now();
     let trace = read_trace(&args.trace)?;
     let read = began.elapsed();
@@ -35,6 +35,7 @@ pub(super) fn run(args: &Backtest, out: &mut Out<'_>) -> Result<(), Failure> {
     notes.iter().try_for_each(|note| writeln!(out, "note: {}", clean(note)))?;
     let cases = cases(&config, &trace, args)?;
     if let Some(grid) = &args.sweep {
+        cases.iter().try_for_each(|case| fine_enough(case, &trace, grid))?;
         for case in &cases {
             let outcomes = sweep(&config, &trace, &case.instance.name, &case.outages, grid);
             table(case, &outcomes, out)?;
@@ -96,6 +97,29 @@ fn cases<'a>(config: &'a Config, trace: &Trace, args: &Backtest) -> Result<Vec<C
         return Err(Failure::failed("the configuration has no such instance with a primary to judge"));
     }
     Ok(cases)
+}
+
+/// Each recorded result may be used once only: a lost probe that counts five times is no measure of `fall`.
+fn fine_enough(case: &Case<'_>, trace: &Trace, grid: &Grid) -> Result<(), Failure> {
+    let checks = case.instance.primary.iter().flat_map(|p| &p.checks);
+    let steps = checks.filter_map(|name| Some((name, trace.of(name)?.step()?)));
+    let Some((name, step)) = steps.max_by_key(|(_, step)| *step) else { return Ok(()) };
+    match grid.interval.iter().find(|interval| is_finer(**interval, step)) {
+        None => Ok(()),
+        Some(finer) => Err(Failure::failed(format!(
+            "interval={} cannot be judged: {name} was recorded each {}, so that one lost probe would count several times; sweep {} and more",
+            humantime::format_duration(*finer),
+            humantime::format_duration(rounded(step)),
+            humantime::format_duration(rounded(step)),
+        ))),
+    }
+}
+
+/// Of a median with many digits, as many as tell.
+fn rounded(step: Duration) -> Duration {
+    let ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
+    let grain = if ms < 100 { 1 } else { 10 };
+    Duration::from_millis(ms.saturating_add(grain / 2).max(1) / grain * grain)
 }
 
 fn report(case: &Case<'_>, story: &Story, verbose: bool, out: &mut Out<'_>) -> Result<(), Failure> {

@@ -9,8 +9,8 @@ use super::{Failure, Out, text_of};
 use crate::io::control::protocol::{Line, Request};
 use crate::status::DrillStatus;
 
-/// Ends when the drill has, with an error unless every step was verified. Should this process end before (Ctrl-C), the
-/// daemon notices the end of the connection and hands back.
+/// Ends when the drill has, with an error unless every step was verified. Should this process end before (Ctrl-C, or nobody
+/// reads the report any more), the daemon notices the end of the connection and hands back.
 pub(super) fn run(
     control: &Path,
     instance: &str,
@@ -18,6 +18,18 @@ pub(super) fn run(
     dry_run: bool,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
+    // To the last line: exit status 0 is the proof that somebody files.
+    let told = tell(control, instance, hold, dry_run, out).and_then(|()| Ok(out.flush()?));
+    told.map_err(|failure| match failure {
+        Failure::OutputClosed if dry_run => Failure::failed("nobody read the answer to its end"),
+        Failure::OutputClosed => Failure::failed(format!(
+            "drill of {instance}: nobody reads its report any more; announcerd hands back"
+        )),
+        other => other,
+    })
+}
+
+fn tell(control: &Path, instance: &str, hold: &str, dry_run: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let style = Style::of_stdout();
     let mut client = Client::connect(control)?;
     let request = Request::Drill { instance: instance.to_owned(), hold: hold.to_owned(), dry_run };

@@ -98,19 +98,19 @@ type Out<'a> = BufWriter<StdoutLock<'a>>;
 
 fn run(args: &Args, out: &mut Out<'_>) -> Result<(), Failure> {
     match &args.command {
-        Command::Status { json } => status(&args.control, *json, out),
-        Command::Watch { no_color } => watch::run(&args.control, *no_color, out),
-        Command::Events { follow, json, since } => events(&args.control, *follow, *json, *since, out),
-        Command::Sweep { protocol, config, force } => {
-            sweep::run(&args.control, sweep::mark(*protocol, config)?, *force, out)
+        Command::Status { json } => status(&args.socket(), *json, out),
+        Command::Watch { no_color } => watch::run(&args.socket(), *no_color, out),
+        Command::Events { follow, json, since } => events(&args.socket(), *follow, *json, *since, out),
+        Command::Sweep { protocol, force } => {
+            sweep::run(&args.socket(), &args.config, sweep::mark(*protocol, &args.config)?, *force, out)
         }
         Command::ImportKeepalived { file, config_id } => import(file, config_id.as_deref(), out),
         Command::Drill { instance, hold, dry_run } => {
-            drill::run(&args.control, instance, hold, *dry_run, out)
+            drill::run(&args.socket(), instance, hold, *dry_run, out)
         }
-        Command::Backtest(args) => backtest::run(args, out),
+        Command::Backtest(what) => backtest::run(&args.config, what, out),
         Command::Convert(args) => backtest::convert(args, out),
-        Command::Record { checks } => record::run(&args.control, checks, out),
+        Command::Record { checks } => record::run(&args.socket(), checks, out),
         Command::Maintenance { switch } => {
             tell(args, &Request::Maintenance { on: *switch == args::Switch::On }, out)
         }
@@ -140,7 +140,7 @@ fn import(file: &Path, id: Option<&str>, out: &mut Out<'_>) -> Result<(), Failur
 
 /// Asks, and prints the answer's text.
 fn tell(args: &Args, request: &Request, out: &mut Out<'_>) -> Result<(), Failure> {
-    let answer = Client::connect(&args.control)?.ask(request)?;
+    let answer = Client::connect(&args.socket())?.ask(request)?;
     for line in text_of(&answer) {
         writeln!(out, "{}", clean(&line))?;
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use super::name::Name;
 use super::wire::{Malformed, Reader};
@@ -54,29 +55,27 @@ impl Record {
     pub fn normal(self, text: &str) -> Result<String, &'static str> {
         let text = text.trim();
         let fields: Vec<&str> = text.split_whitespace().collect();
-        let numbers = |fields: &[&str]| fields.iter().all(|f| f.parse::<u32>().is_ok());
-        let name = |text: &str| text.parse::<Name>().map(|name| name.to_string());
-        let shape = self.shape();
+        let name = |text: &str| text.parse::<Name>().ok().map(|name| name.to_string());
         let made = match (self.0, fields.as_slice()) {
             (1, [one]) => one.parse::<Ipv4Addr>().ok().map(|a| a.to_string()),
             (28, [one]) => one.parse::<Ipv6Addr>().ok().map(|a| a.to_string()),
-            (2 | 5 | 12, [one]) => name(one).ok(),
-            (15, [n @ .., host]) if n.len() == 1 && numbers(n) => {
-                name(host).ok().map(|h| format!("{} {h}", n.join(" ")))
-            }
-            (33, [n @ .., host]) if n.len() == 3 && numbers(n) => {
-                name(host).ok().map(|h| format!("{} {h}", n.join(" ")))
-            }
-            (6, [m, r, n @ ..]) if n.len() == 5 && numbers(n) => {
-                name(m).ok().zip(name(r).ok()).map(|(m, r)| format!("{m} {r} {}", n.join(" ")))
+            (2 | 5 | 12, [one]) => name(one),
+            (15, [n @ .., host]) if n.len() == 1 => numbers::<u16>(n).zip(name(host)).map(joined),
+            (33, [n @ .., host]) if n.len() == 3 => numbers::<u16>(n).zip(name(host)).map(joined),
+            (6, [m, r, n @ ..]) if n.len() == 5 => {
+                name(m).zip(name(r)).map(joined).zip(numbers::<u32>(n)).map(joined)
             }
             (1 | 28 | 2 | 5 | 12 | 15 | 33 | 6, _) => None,
-            (16, _) => {
-                Some(text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).to_owned())
-            }
-            _ => Some(text.to_owned()),
+            (16, _) => strings(text),
+            (257, [flags, tag, _, ..]) => numbers::<u8>(&[*flags]).and_then(|number| {
+                let value = text.strip_prefix(flags)?.trim_start().strip_prefix(tag)?.trim_start();
+                Some(format!("{number} {} {}", tag.to_ascii_lowercase(), strings(value)?))
+            }),
+            (257, _) => None,
+            (_, ["\\#", length, hex @ ..]) => octets(length, &hex.concat()),
+            _ => None,
         };
-        made.ok_or(shape)
+        made.ok_or(self.shape())
     }
 
     fn shape(self) -> &'static str {
@@ -88,9 +87,67 @@ impl Record {
             6 => {
                 "two names and five numbers such as \"ns.example.com admin.example.com 1 3600 600 86400 300\""
             }
-            _ => "a name such as ns1.example.com",
+            2 | 5 | 12 => "a name such as ns1.example.com",
+            16 => {
+                "the text, or its strings in quotes such as \"v=spf1 \" \"-all\", with \\\" for a quote within"
+            }
+            257 => "flags, tag and value such as 0 issue \"ca.example.net\"",
+            _ => "\\#, the number of octets, and these in hex, such as \\# 2 ABCD (RFC 3597)",
         }
     }
+}
+
+fn joined((first, second): (String, String)) -> String {
+    format!("{first} {second}")
+}
+
+/// Without leading zeros and the like; None unless all of them are numbers of that size.
+fn numbers<N: FromStr + ToString>(fields: &[&str]) -> Option<String> {
+    let numbers: Option<Vec<String>> =
+        fields.iter().map(|f| f.parse::<N>().ok().map(|n| n.to_string())).collect();
+    numbers.map(|n| n.join(" "))
+}
+
+/// `\# LENGTH HEX`, in the form of [`words`].
+fn octets(length: &str, hex: &str) -> Option<String> {
+    let length: usize = length.parse().ok()?;
+    let is_hex =
+        hex.len().is_multiple_of(2) && hex.len() / 2 == length && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hex.then(|| format!("\\# {length} {}", hex.to_ascii_uppercase()).trim_end().to_owned())
+}
+
+/// What strings in quotes say together (RFC 1035 section 5.1); without a quote in front, the text as it is.
+fn strings(written: &str) -> Option<String> {
+    if !written.starts_with('"') {
+        return Some(written.to_owned());
+    }
+    let mut said = Vec::new();
+    let mut rest = written.bytes();
+    // Each round reads a string up to its closing quote, then the way to the next.
+    while let Some(b) = rest.next() {
+        match b {
+            b'"' => loop {
+                match rest.next()? {
+                    b'"' => break,
+                    b'\\' => said.push(escaped(&mut rest)?),
+                    octet => said.push(octet),
+                }
+            },
+            b if b.is_ascii_whitespace() => {}
+            _ => return None,
+        }
+    }
+    Some(text(&said))
+}
+
+/// What follows a backslash: three decimal digits, or a character that stands for itself.
+fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
+    let first = rest.next()?;
+    if !first.is_ascii_digit() {
+        return Some(first);
+    }
+    let digits = [first, rest.next()?, rest.next()?];
+    std::str::from_utf8(&digits).ok()?.parse().ok()
 }
 
 impl From<u16> for Record {
@@ -141,7 +198,8 @@ pub(super) fn words(record: Record, mut data: Reader<'_>) -> Result<String, Malf
         }
         257 => {
             let (flags, length) = (r.octet()?, usize::from(r.octet()?));
-            let tag = text(r.take(length)?);
+            // RFC 8659 section 4.1: without regard to case.
+            let tag = text(r.take(length)?).to_ascii_lowercase();
             format!("{flags} {tag} {}", text(r.rest()))
         }
         _ => {

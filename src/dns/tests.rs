@@ -76,6 +76,56 @@ fn every_type_is_said_in_one_form() {
     }
 }
 
+/// What a person writes, as dig or a zone file shows it, is what an answer says; what could never be one is refused.
+#[test]
+fn expectations_have_one_form() {
+    let normal = |record: &str, text: &str| Record::named(record).unwrap().normal(text);
+    for (record, written, said) in [
+        ("MX", "010 MAIL.example.com.", "10 mail.example.com"),
+        ("SRV", "00 05 5060 a.", "0 5 5060 a"),
+        ("SOA", "a. b. 07 1 2 3 4", "a b 7 1 2 3 4"),
+        ("TXT", "v=spf1 -all", "v=spf1 -all"),
+        ("TXT", "\"v=spf1 \" \"-all\"", "v=spf1 -all"),
+        ("TXT", "\"a\\\"b\\\\c\" \"\\228\\007\"", "a\"b\\c\\228\\007"),
+        ("TXT", "a \"quoted\" word", "a \"quoted\" word"),
+        ("CAA", "0 issue \"ca.example.net; policy=ev\"", "0 issue ca.example.net; policy=ev"),
+        ("CAA", "128 IssueWild ca.example.net", "128 issuewild ca.example.net"),
+        ("CAA", "0 issue \";\"", "0 issue ;"),
+        ("TYPE65", "\\# 3 0a 0Bcd", "\\# 3 0A0BCD"),
+        ("TYPE65", "\\# 0", "\\# 0"),
+    ] {
+        assert_eq!(normal(record, written).as_deref(), Ok(said), "{record} {written}");
+    }
+    for (record, written, wanted) in [
+        ("MX", "mail.example.com", "a preference and a name"),
+        ("MX", "70000 mail.example.com", "a preference and a name"),
+        ("TXT", "\"open", "strings in quotes"),
+        ("TXT", "\"a\"b", "strings in quotes"),
+        ("TXT", "\"\\999\"", "strings in quotes"),
+        ("CAA", "issue ca.example.net", "flags, tag and value"),
+        ("CAA", "0 issue", "flags, tag and value"),
+        ("TYPE65", "0a0b", "\\# 2 ABCD"),
+        ("TYPE65", "\\# 2 0a", "\\# 2 ABCD"),
+        ("TYPE65", "\\# 1 0x", "\\# 2 ABCD"),
+    ] {
+        let shape = normal(record, written).unwrap_err();
+        assert!(shape.contains(wanted), "{record} {written}: {shape}");
+    }
+}
+
+/// The quotes of a CAA record are the zone file's, not the value's.
+#[test]
+fn a_caa_record_is_said_as_it_is_written() {
+    let q = question("example.com", "CAA");
+    let mut message = answer(&q.query(9), &[]);
+    message[7] = 1;
+    let data = b"\x00\x05Issueca.example.net";
+    message.extend([0xc0, 12, 1, 1, 0, 1, 0, 0, 0, 1, 0, data.len() as u8]);
+    message.extend(data);
+    let said = q.record.normal("0 issue \"ca.example.net\"").unwrap();
+    assert_eq!(q.reply(9, &message).unwrap().answers, [said]);
+}
+
 /// RFC 1034 section 3.6.2: an alias is followed by the server, and its target's records stand behind it.
 #[test]
 fn what_an_alias_leads_to_counts() {

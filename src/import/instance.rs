@@ -41,7 +41,9 @@ pub fn write(node: &Node, gates: &Gates, document: &mut Document) {
     let name = node.arg(0).unwrap_or("unnamed");
     let mut lines = vec!["[[instance]]".to_owned(), text("name", &clean_name(name))];
     if !gates.primary.is_empty() {
-        lines.push(format!("primary = {{ {} }}", list("checks", &gates.primary)));
+        // Any script that succeeds ends it: the instance is in FAULT then, and another node takes over.
+        let several = if gates.primary.len() > 1 { ", down_when = \"all\", up_when = \"any\"" } else { "" };
+        lines.push(format!("primary = {{ {}{several} }}", list("checks", &gates.primary)));
     }
     if !gates.require.is_empty() {
         lines.push(format!("require = {{ {} }}", list("checks", &gates.require)));
@@ -61,9 +63,10 @@ pub fn write(node: &Node, gates: &Gates, document: &mut Document) {
     let default_dev = node.get("interface").and_then(|n| n.arg(0)).unwrap_or("lo");
     for block in &node.block {
         for entry in &block.block {
+            let mut left = Vec::new();
             let lines = match block.keyword() {
-                "virtual_ipaddress" | "virtual_ipaddress_excluded" => address(entry, default_dev),
-                "virtual_routes" => route(entry),
+                "virtual_ipaddress" | "virtual_ipaddress_excluded" => address(entry, default_dev, &mut left),
+                "virtual_routes" => route(entry, &mut left),
                 "virtual_rules" => rule(entry),
                 _ => continue,
             };
@@ -73,6 +76,7 @@ pub fn write(node: &Node, gates: &Gates, document: &mut Document) {
                 }
                 Err(why) => document.note(&entry.place, &format!("`{}`: {why}", entry.words.join(" "))),
             }
+            left.iter().for_each(|words| document.note(&entry.place, words));
         }
     }
     left_out(node, gates, document);
@@ -127,7 +131,24 @@ impl<'n> Words<'n> {
     }
 }
 
-fn address(entry: &Node, default_dev: &str) -> Result<Vec<String>, String> {
+/// What stands alone, and concerns keepalived's own tracking or the kernel's IPv6 details.
+const FLAGS: &[&str] = &["no_track", "track_group", "home", "-nodad", "nodad", "mngtmpaddr", "noprefixroute"];
+
+/// Why a word about an address is left out.
+fn why_left(word: &str) -> &'static str {
+    match word {
+        "label" => "is a name for old tools; addresses are told apart without",
+        "brd" | "broadcast" => "the kernel does without a broadcast address",
+        "peer" => {
+            "has no equivalent: the address stands without its peer; write a route to that, if it is needed"
+        }
+        "no_track" | "track_group" => "what is not there is put back; nothing is tracked by it",
+        _ => "has no equivalent",
+    }
+}
+
+/// `left`: what is left out, with why.
+fn address(entry: &Node, default_dev: &str, left: &mut Vec<String>) -> Result<Vec<String>, String> {
     let mut words = Words { words: entry.words.iter() };
     let mut address = words.value("the address")?.to_owned();
     if !address.contains('/') {
@@ -138,11 +159,11 @@ fn address(entry: &Node, default_dev: &str) -> Result<Vec<String>, String> {
         match word.as_str() {
             "dev" => dev = words.value("dev")?,
             "scope" => more.push(text("scope", words.value("scope")?)),
-            // Names and broadcasts are for old tools; the kernel does without.
-            "brd" | "broadcast" | "label" | "peer" => {
-                words.value(word)?;
+            "brd" | "broadcast" | "label" | "peer" | "preferred_lft" => {
+                let value = words.value(word)?;
+                left.push(format!("{address} {word} {value}: {}", why_left(word)));
             }
-            "no_track" | "track_group" | "home" | "-nodad" | "nodad" | "mngtmpaddr" | "noprefixroute" => {}
+            flag if FLAGS.contains(&flag) => left.push(format!("{address} {flag}: {}", why_left(flag))),
             other => return Err(format!("{other} has no equivalent")),
         }
     }
@@ -150,7 +171,7 @@ fn address(entry: &Node, default_dev: &str) -> Result<Vec<String>, String> {
     Ok(head.into_iter().chain(more).collect())
 }
 
-fn route(entry: &Node) -> Result<Vec<String>, String> {
+fn route(entry: &Node, left: &mut Vec<String>) -> Result<Vec<String>, String> {
     let mut words = Words { words: entry.words.iter() };
     let (mut to, mut more) = (None, Vec::new());
     while let Some(word) = words.words.next() {
@@ -167,7 +188,9 @@ fn route(entry: &Node) -> Result<Vec<String>, String> {
             "metric" | "preference" | "priority" => more.push(integer("metric", words.value(word)?)?),
             "mtu" | "advmss" => more.push(integer(word, words.value(word)?)?),
             "onlink" => more.push("onlink = true".to_owned()),
-            "no_track" | "track_group" => {}
+            "no_track" | "track_group" => {
+                left.push(format!("{}: {}", entry.words.join(" "), why_left(word)));
+            }
             prefix if to.is_none() && (prefix == "default" || prefix.contains(['.', ':'])) => {
                 to = Some(prefix)
             }

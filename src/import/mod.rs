@@ -57,17 +57,46 @@ pub fn convert(
                 instance::write(node, &gates, &mut document);
             }
             "global_defs" | "vrrp_script" => {}
+            "vrrp_sync_group" => {
+                document
+                    .note(&node.place, &format!("{}: {}", node.words.join(" "), why_not("vrrp_sync_group")));
+                sync_group(node, &mut document);
+            }
             other => document.note(&node.place, &format!("{}: {}", node.words.join(" "), why_not(other))),
         }
     }
-    for (name, script) in scripts.iter().filter(|(name, _)| !is_tracked(&nodes, name)) {
-        document.note(&script.place, &format!("vrrp_script {name}: no instance tracks it"));
+    for (name, script) in scripts.iter().filter(|(name, _)| !is_tracked(&nodes, "vrrp_instance", name)) {
+        let why = match is_tracked(&nodes, "vrrp_sync_group", name) {
+            true => {
+                "only a sync group tracks it: write it as a check, and name that in the instance's `require`"
+            }
+            false => "no instance tracks it",
+        };
+        document.note(&script.place, &format!("vrrp_script {name}: {why}"));
     }
     Ok(document.finish(check))
 }
 
-fn is_tracked(nodes: &[Node], script: &str) -> bool {
-    let tracks = nodes.iter().flat_map(|n| &n.block).filter(|n| n.keyword() == "track_script");
+/// What a group has, each with its line.
+fn sync_group(node: &Node, document: &mut Document) {
+    for entry in &node.block {
+        let words = entry.words.join(" ");
+        let why = match entry.keyword() {
+            "group" => "its instances; each stands for itself here",
+            k if k.starts_with("notify") => "the script of a group; an instance has its own",
+            k if k.starts_with("track_") => "what a group tracks is to be named in the instance's `require`",
+            _ => "has no equivalent",
+        };
+        document.note(&entry.place, &format!("{words}: {why}"));
+        for inner in &entry.block {
+            document.note(&inner.place, &format!("{words}: {}", inner.words.join(" ")));
+        }
+    }
+}
+
+fn is_tracked(nodes: &[Node], by: &str, script: &str) -> bool {
+    let by = nodes.iter().filter(|n| n.keyword() == by);
+    let tracks = by.flat_map(|n| &n.block).filter(|n| n.keyword() == "track_script");
     tracks.flat_map(|n| &n.block).any(|n| n.keyword() == script)
 }
 
@@ -99,7 +128,7 @@ fn why_not(keyword: &str) -> &'static str {
             "LVS virtual servers are out of scope; leave them with keepalived"
         }
         "vrrp_sync_group" => {
-            "instances that move together become one [[instance]] with all their addresses and routes; its scripts are not taken over"
+            "instances that move together become one [[instance]] with all their addresses and routes"
         }
         "static_ipaddress" | "static_routes" | "static_rules" => {
             "what is there always belongs to the system's network configuration, or to an instance with when = \"always\""

@@ -56,7 +56,8 @@ pub struct Source {
 /// The file cannot be read. That of an included file is a note.
 pub fn read(path: &Path, id: &str) -> std::io::Result<Source> {
     let text = fs::read(path)?;
-    let mut reader = Reader { id, parameters: BTreeMap::new(), files: 0, source: Source::default() };
+    let mut reader =
+        Reader { id, parameters: BTreeMap::new(), files: 0, cut: false, source: Source::default() };
     reader.file(path, &String::from_utf8_lossy(&text), 0);
     Ok(reader.source)
 }
@@ -65,6 +66,8 @@ struct Reader<'i> {
     id: &'i str,
     parameters: BTreeMap<String, String>,
     files: usize,
+    /// There was more than is read.
+    cut: bool,
     source: Source,
 }
 
@@ -123,6 +126,9 @@ impl Reader<'_> {
         let mut replacements = 0;
         while let Some(text) = todo.pop() {
             if self.source.lines.len() >= MAX_LINES {
+                if !std::mem::replace(&mut self.cut, true) {
+                    self.note(place, format!("more than {MAX_LINES} lines: from here on nothing is read"));
+                }
                 return;
             }
             let Some(text) = self.condition(text.trim()).map(str::trim).filter(|t| !t.is_empty()) else {
@@ -263,6 +269,17 @@ mod tests {
     fn parameters_that_name_themselves_come_to_an_end() {
         assert_eq!(lines("$A=${A} ${A}\nx ${A}\ny", ""), ["y"]);
         assert_eq!(lines("$A= \\\n${B} \\\n${B}\n$B= \\\n${A} \\\n${A}\n$A\ny", ""), ["y"]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_bound_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        fs::write(&path, "line\n".repeat(MAX_LINES + 5)).unwrap();
+        let source = read(&path, "").unwrap();
+        let [(place, words)] = &source.notes[..] else { panic!("{:?}", source.notes) };
+        assert_eq!((source.lines.len(), place.line), (MAX_LINES, MAX_LINES + 1));
+        assert!(words.contains("from here on nothing is read"), "{words}");
     }
 
     #[test]

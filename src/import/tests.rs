@@ -51,6 +51,131 @@ fn a_reversed_script_is_the_primary() {
     }
 }
 
+/// A track script in a file of its own, as the recipe has it; `body` is its text.
+fn with_script_file(body: &str, more: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chk_mainland.sh");
+    std::fs::write(&path, body).unwrap();
+    let path = path.display();
+    converted(&format!(
+        "vrrp_script chk {{ script \"{path}\"\ninterval 2\nfall 3\nrise 5\n{more} }}\nvrrp_instance a {{ interface eth0\ntrack_script {{ chk }}\nvirtual_routes {{ 198.51.100.0/24 dev lo }} }}"
+    ))
+}
+
+fn counts(output: &str, line: &str) -> bool {
+    output.lines().any(|l| l == line)
+}
+
+/// The script fails while the mainland answers: the check asks the mainland, so that its failures are the script's
+/// successes, and what it needs to be down is what the script needed to be well.
+#[test]
+fn a_script_file_around_a_ping_is_read() {
+    let output =
+        with_script_file("#!/bin/sh\nif ping -c 1 -W 1 198.18.0.1 >/dev/null; then\n exit 1\nfi\nexit 0", "");
+    for line in ["type = \"ping\"", "host = \"198.18.0.1\"", "fall = 5", "rise = 3", "#   invert = true"] {
+        assert!(counts(&output, line), "{line} in {output}");
+    }
+    assert!(counts(&output, "primary = { checks = [\"chk\"] }"), "{output}");
+    // Not turned around, but reversed by the configuration: the same primary, counted as the script is.
+    let output = with_script_file("#!/bin/sh\nping -c 1 -W 1 198.18.0.1", "weight 0 reverse");
+    for line in ["fall = 3", "rise = 5", "#   invert = false", "primary = { checks = [\"chk\"] }"] {
+        assert!(counts(&output, line), "{line} in {output}");
+    }
+}
+
+/// An uplink script must never become the primary of an instance: it would take over while the uplink is dead.
+#[test]
+fn a_negated_ping_that_ends_the_script_is_an_uplink() {
+    let output = with_script_file("#!/bin/sh\n! ping -c1 203.0.113.1 && exit 1\nexit 0", "");
+    assert!(output.contains("#   require = { checks = [\"chk\"] }"), "{output}");
+    assert!(!output.contains("primary = {"), "{output}");
+}
+
+#[test]
+fn a_script_that_is_not_understood_stays_one() {
+    let output = with_script_file("#!/bin/sh\ncurl http://198.18.0.1/ && exit 1\nexit 0", "weight 0 reverse");
+    for line in ["type = \"exec\"", "fall = 3", "rise = 5", "primary = { checks = [\"chk\"] }"] {
+        assert!(counts(&output, line), "{line} in {output}");
+    }
+}
+
+/// keepalived leaves MASTER as soon as one of the scripts succeeds, and comes to it only when all fail.
+#[test]
+fn of_several_reversed_scripts_any_ends_the_takeover() {
+    let script = |name: &str| {
+        format!(
+            "vrrp_script {name} {{ script \"ping -c 1 198.18.0.1\"\nfall 3\nrise 2\nweight 0 reverse }}\n"
+        )
+    };
+    let text = format!(
+        "{}{}vrrp_instance i {{ interface eth0\ntrack_script {{ a\nb\na }} }}",
+        script("a"),
+        script("b")
+    );
+    let line = "primary = { checks = [\"a\", \"b\"], down_when = \"all\", up_when = \"any\" }";
+    assert!(living(&text).iter().any(|l| l == line), "{}", converted(&text));
+}
+
+/// `-c 3`: one answer is enough, unless `-w` sets a time for all of them.
+#[test]
+fn one_answer_of_several_is_enough_as_for_ping() {
+    let max_loss = |ping: &str| {
+        let text = format!(
+            "vrrp_script p {{ script \"{ping}\"\nweight 0 reverse }}\nvrrp_instance a {{ track_script {{ p }} }}"
+        );
+        living(&text).into_iter().find(|l| l.starts_with("max_loss"))
+    };
+    for (count, percent) in [(2, 50), (3, 67), (4, 75), (7, 86)] {
+        let got = max_loss(&format!("ping -c {count} 198.18.0.1"));
+        assert_eq!(got, Some(format!("max_loss = {percent}")));
+        // The check lets `count - 1` be lost, and not all.
+        assert!((count - 1) * 100 <= percent * count && percent < 100);
+    }
+    assert_eq!(max_loss("ping -c 3 -w 2 198.18.0.1"), None);
+}
+
+/// Two scripts of keepalived never run at the same time: a timeout beyond the interval stretches that.
+#[test]
+fn a_timeout_beyond_the_interval_raises_that() {
+    let output = with_script_file("#!/bin/sh\ntrue", "timeout 10");
+    for line in ["interval = \"10s\"", "timeout = \"10s\""] {
+        assert!(counts(&output, line), "{line} in {output}");
+    }
+    assert!(output.contains("interval 2s is raised to the timeout, 10s"), "{output}");
+    // The ping itself says how long it waits.
+    let output = with_script_file("#!/bin/sh\nping -c1 -W1 198.18.0.1", "timeout 10");
+    assert!(counts(&output, "interval = \"2s\"") && counts(&output, "timeout = \"1s\""), "{output}");
+    let output = with_script_file("#!/bin/sh\nping -c1 -W 9 198.18.0.1", "timeout 2");
+    assert!(output.contains("the ping waits 9s, but the script has only 2s"), "{output}");
+}
+
+/// What is not taken over stands there with its line and why.
+#[test]
+fn nothing_vanishes() {
+    let text = "vrrp_script s {\n script \"ping -4 -i 0.2 -t 9 -c 2 198.18.0.1\"\n user nobody\n init_fail\n interval 0.5\n weight 0 reverse\n}\nvrrp_script g {\n script /bin/true\n}\nvrrp_instance a {\n interface eth0\n track_script {\n s\n }\n virtual_ipaddress {\n 192.0.2.1/24 brd 192.0.2.255 label eth0:1\n 192.0.2.2 peer 192.0.2.3 no_track\n }\n virtual_routes {\n 198.51.100.0/24 dev lo no_track\n }\n}\nvrrp_sync_group G {\n group {\n a\n }\n notify_master /bin/m\n track_script {\n g\n }\n}";
+    let output = converted(text);
+    for words in [
+        "conf:3: vrrp_script s: user nobody: it runs as",
+        "conf:4: vrrp_script s: init_fail: has no equivalent",
+        "conf:5: vrrp_script s: interval 0.5: taken as 1",
+        "conf:2: vrrp_script s: ping -4: has no equivalent",
+        "conf:2: vrrp_script s: ping -i 0.2: has no equivalent",
+        "conf:2: vrrp_script s: ping -t 9: has no equivalent",
+        "conf:17: 192.0.2.1/24 brd 192.0.2.255: the kernel",
+        "conf:17: 192.0.2.1/24 label eth0:1: is a name",
+        "conf:18: 192.0.2.2/32 peer 192.0.2.3: has no equivalent",
+        "conf:18: 192.0.2.2/32 no_track: ",
+        "conf:21: 198.51.100.0/24 dev lo no_track: ",
+        "conf:24: vrrp_sync_group G: instances that move together",
+        "conf:26: group: a",
+        "conf:28: notify_master /bin/m: the script of a group",
+        "conf:30: track_script: g",
+        "conf:8: vrrp_script g: only a sync group tracks it",
+    ] {
+        assert!(output.contains(words), "{words} in\n{output}");
+    }
+}
+
 /// A piece that the reader refuses is a comment with its words, and the rest stands.
 #[test]
 fn what_is_refused_becomes_a_comment() {
@@ -79,6 +204,13 @@ fn statement() -> impl Strategy<Value = String> {
         "}",
         "script \"ping -c 1 -W 1 198.18.0.1\"",
         "script /bin/true",
+        "script \"! ping -c 9999999 -w 1e300 -W -3 -t x 198.18.0.1\"",
+        "script \"/bin/sh -c '! ping -c 3 -W 0.0004 -6 198.18.0.1 && exit 1; exit 0'\"",
+        "script \"! /bin/false\"",
+        "user a b",
+        "init_fail",
+        "vrrp_sync_group g {",
+        "group {",
         "script \"a \\\" b\"",
         "interval 0.5",
         "interval 99999",
@@ -96,6 +228,7 @@ fn statement() -> impl Strategy<Value = String> {
         "virtual_ipaddress {",
         "192.0.2.1/24",
         "192.0.2.1/99 dev eth1 label eth1:1",
+        "192.0.2.3 peer 192.0.2.4 brd + no_track",
         "2001:db8::1",
         "virtual_routes {",
         "198.51.100.0/24 dev lo",

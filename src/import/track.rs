@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::document::{Document, text};
-use super::script::{self, Ping};
+use super::script::{self, Asked, Ping};
+use super::source::Place;
 use super::tree::Node;
 
 /// What the rest of the file says of a script: `vrrp_script`.
@@ -57,19 +58,21 @@ impl Checks {
             ));
             return;
         }
-        let command = script.get("script").and_then(|n| n.arg(0)).unwrap_or_default();
-        let ping = script::recognise(command);
+        let asked = script::asked(script.get("script").and_then(|n| n.arg(0)).unwrap_or_default());
         // keepalived wants the script to succeed, or to fail if reversed; a script may itself turn a ping around.
-        let wants_failure = reverse ^ ping.as_ref().is_some_and(|p| p.inverted);
+        let wants_failure = reverse ^ asked.inverted();
         let check = clean_name(name);
         if wants_failure && number(script, "fall", 1).min(number(script, "rise", 1)) == 1 {
             gates.notes.push(format!(
                 "vrrp_script {name}: a single lost answer would be a takeover, or its end; fall = 3 and rise = 2 are usual"
             ));
         }
-        (if wants_failure { &mut gates.primary } else { &mut gates.require }).push(check.clone());
+        let gate = if wants_failure { &mut gates.primary } else { &mut gates.require };
+        if !gate.contains(&check) {
+            gate.push(check.clone());
+        }
         if !self.written.contains(&check) {
-            write_check(script, &check, command, ping.as_ref(), document);
+            write_check(script, &check, &asked, document);
             self.written.push(check);
         }
     }
@@ -84,7 +87,9 @@ impl Checks {
             return;
         }
         let check = clean_name(&format!("link-{device}"));
-        gates.require.push(check.clone());
+        if !gates.require.contains(&check) {
+            gates.require.push(check.clone());
+        }
         if !self.written.contains(&check) {
             let lines =
                 vec!["[[check]]".into(), text("name", &check), text("type", "link"), text("device", device)];
@@ -121,25 +126,38 @@ impl Weight {
     }
 }
 
-fn write_check(script: &Node, name: &str, command: &str, ping: Option<&Ping>, document: &mut Document) {
+/// Why an option of ping is left out.
+const PING_OPTION: &str = "has no equivalent; a check has its own pace, the kernel's TTL, and the family of the address that the host's name gives";
+
+/// What is read of a `vrrp_script`.
+const READ: &[&str] = &["script", "interval", "timeout", "fall", "rise", "weight"];
+
+fn write_check(script: &Node, name: &str, asked: &Asked, document: &mut Document) {
     let mut lines = vec!["[[check]]".to_owned(), text("name", name)];
+    let mut notes = unread(script);
+    let place = &script.get("script").unwrap_or(script).place;
+    let dropped = asked.ping.iter().flat_map(|ping| &ping.dropped);
+    notes.extend(dropped.map(|option| (place.clone(), format!("ping {option}: {PING_OPTION}"))));
     let (fall, rise) = (number(script, "fall", 1), number(script, "rise", 1));
-    let interval = number(script, "interval", 1);
-    let timeout = number(script, "timeout", interval).min(interval);
-    match ping {
-        Some(ping) => lines.extend(ping_lines(ping, interval, timeout)),
+    let rhythm = rhythm(script, asked.ping.as_ref(), &mut notes);
+    match &asked.ping {
+        Some(ping) => lines.extend(ping_lines(ping, &rhythm)),
         None => {
-            lines.extend([text("type", "exec"), text("command", command)]);
-            lines.extend([format!("interval = \"{interval}s\""), format!("timeout = \"{timeout}s\"")]);
+            lines.extend([text("type", "exec"), text("command", &asked.command)]);
+            lines.extend(rhythm.lines());
         }
     }
     // A script that succeeds when the ping fails counts the other way round.
-    let turned = ping.is_some_and(|p| p.inverted);
+    let turned = asked.inverted();
     let (fall, rise) = if turned { (rise, fall) } else { (fall, rise) };
     lines.extend([format!("fall = {fall}"), format!("rise = {rise}")]);
     document.add(&script.place, lines, None);
-    if ping.is_some() {
-        let same = vec![text("type", "exec"), text("command", command), format!("invert = {turned}")];
+    if asked.ping.is_some() {
+        let same = vec![
+            text("type", "exec"),
+            text("command", &asked.command),
+            format!("invert = {}", turned ^ asked.negated),
+        ];
         document.add_comment(
             &script.place,
             same,
@@ -147,18 +165,86 @@ fn write_check(script: &Node, name: &str, command: &str, ping: Option<&Ping>, do
             None,
         );
     }
+    notes.iter().for_each(|(place, words)| document.note(place, &format!("vrrp_script {name}: {words}")));
 }
 
-fn ping_lines(ping: &Ping, interval: u64, timeout: u64) -> Vec<String> {
+/// What a script has that is not taken over, or not as it is.
+fn unread(script: &Node) -> Vec<(Place, String)> {
+    let mut notes = Vec::new();
+    for entry in &script.block {
+        let words = entry.words.join(" ");
+        let why = match entry.keyword() {
+            "user" => "it runs as the user that announcerd runs as",
+            "init_fail" => "has no equivalent; until its first result a check is neither up nor down",
+            key if READ.contains(&key) => continue,
+            _ => "has no equivalent",
+        };
+        notes.push((entry.place.clone(), format!("{words}: {why}")));
+    }
+    for key in ["interval", "timeout", "fall", "rise"] {
+        let Some(entry) = script.get(key) else { continue };
+        let said = entry.arg(0).unwrap_or_default();
+        let taken = number(script, key, 1);
+        if said.parse::<f64>().ok() != Some(taken as f64) {
+            notes.push((entry.place.clone(), format!("{key} {said}: taken as {taken}")));
+        }
+    }
+    notes
+}
+
+/// How often, and how long; milliseconds.
+struct Rhythm {
+    interval: u64,
+    timeout: u64,
+}
+
+impl Rhythm {
+    fn lines(&self) -> [String; 2] {
+        [format!("interval = \"{}\"", span(self.interval)), format!("timeout = \"{}\"", span(self.timeout))]
+    }
+}
+
+fn span(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+/// keepalived lets a script run beyond its interval, and begins no other meanwhile; here a probe ends before the next begins, so
+/// that the interval is what a bad probe takes. Who waits for a ping waits as long as the script has it wait, if that is less.
+fn rhythm(script: &Node, ping: Option<&Ping>, notes: &mut Vec<(Place, String)>) -> Rhythm {
+    let interval = number(script, "interval", 1) * 1000;
+    let said = script.get("timeout").map(|_| number(script, "timeout", 1) * 1000);
+    let most = said.unwrap_or(interval);
+    let waits = ping.and_then(|p| p.deadline.or(p.wait)).map(|s| (s * 1000.0) as u64);
+    let timeout = match (ping, waits) {
+        (Some(_), Some(ms)) if (1..most).contains(&ms) => ms,
+        (Some(_), None) if said.is_none() => interval * 4 / 5,
+        _ => most,
+    };
+    if let Some(ms) = waits.filter(|ms| *ms > most) {
+        let words =
+            format!("the ping waits {}, but the script has only {}, which is taken", span(ms), span(most));
+        notes.push((script.get("script").unwrap_or(script).place.clone(), words));
+    }
+    if timeout > interval {
+        let place = script.get("timeout").unwrap_or(script).place.clone();
+        let (from, to) = (span(interval), span(timeout));
+        notes.push((
+            place,
+            format!("interval {from} is raised to the timeout, {to}: a probe ends before the next begins"),
+        ));
+    }
+    Rhythm { interval: interval.max(timeout), timeout }
+}
+
+fn ping_lines(ping: &Ping, rhythm: &Rhythm) -> Vec<String> {
     let mut lines = vec![text("type", "ping"), text("host", &ping.host)];
-    lines.push(format!("interval = \"{interval}s\""));
-    // The script's own bound if it is shorter; a probe ends before the next begins.
-    let wait = ping.wait.map(|s| (s * 1000.0) as u64).filter(|ms| (1..timeout * 1000).contains(ms));
-    lines.push(format!("timeout = \"{}ms\"", wait.unwrap_or((timeout * 1000).min(interval * 800))));
+    lines.extend(rhythm.lines());
     if let Some(count) = ping.count.filter(|n| *n > 1) {
         lines.push(format!("count = {count}"));
-        // ping(8) succeeds with a single answer.
-        lines.push(format!("max_loss = {}", 100 * (count - 1) / count));
+        // ping(8) succeeds with a single answer, unless it has a deadline for all of them.
+        if ping.deadline.is_none() {
+            lines.push(format!("max_loss = {}", (100 * (u64::from(count) - 1)).div_ceil(u64::from(count))));
+        }
     }
     lines.extend(ping.size.map(|size| format!("size = {size}")));
     if let Some(origin) = &ping.origin {

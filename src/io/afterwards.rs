@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use super::netlink::{left, sweep};
-use super::state::StateDir;
+use super::state::{Lock, LockError, kept_until};
 use super::{clock, reload};
 use crate::config::model::Node;
 use crate::config::{ROUTE_PROTOCOL, STATE_DIR, mark_in};
@@ -117,24 +117,51 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Takes the folder, so that no daemon starts meanwhile, and says how much longer what was kept on purpose may stay, if
-/// anything was. None: a running daemon holds it, and everything is its business.
+/// anything was. None: a running daemon holds it, and everything is its business. Nothing in the folder is changed.
 ///
 /// # Errors
 ///
 /// It cannot be told whether one runs: nothing may be swept then.
-fn claim(state_dir: &Path) -> io::Result<Option<(Option<StateDir>, Option<Duration>)>> {
-    // Without a folder nobody holds it; and it must not be made again after it was removed for good.
-    if !state_dir.exists() {
-        return Ok(Some((None, None)));
-    }
+fn claim(state_dir: &Path) -> io::Result<Option<(Option<Lock>, Option<Duration>)>> {
+    let held = match Lock::take(state_dir) {
+        // Without a lock nobody holds it; and the folder must not be made again after it was removed for good.
+        Ok(held) => held,
+        Err(LockError::Held(_)) => return Ok(None),
+        Err(LockError::Os(e)) => {
+            let words = format!(
+                "the lock in {} cannot be taken ({e}), so nobody knows whether announcerd runs, and nothing is swept: `announcerctl sweep` does",
+                state_dir.display()
+            );
+            return Err(io::Error::other(words));
+        }
+    };
     let wall = clock::wall();
-    let Ok((held, left)) = StateDir::open(state_dir, &wall) else { return Ok(None) };
-    if !held.is_locked() {
-        let words = format!(
-            "the lock in {} cannot be taken, so nobody knows whether announcerd runs, and nothing is swept: `announcerctl sweep` does",
-            state_dir.display()
-        );
-        return Err(io::Error::other(words));
+    let left = kept_until(state_dir, &wall).map(|until| until.since(wall.at));
+    Ok(Some((held, left)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A person is to see what broke, told by the next daemon that starts.
+    #[test]
+    fn a_claim_changes_nothing_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(claim(&folder.path().join("none")), Ok(Some((None, None)))));
+        assert!(!folder.path().join("none").exists());
+        for name in ["state.json", "journal"] {
+            std::fs::write(folder.path().join(name), "broken").unwrap();
+        }
+        assert!(matches!(claim(folder.path()), Ok(Some((None, None)))));
+        std::fs::write(folder.path().join("lock"), "1").unwrap();
+        let (held, kept) = claim(folder.path()).unwrap().unwrap();
+        assert_eq!((held.is_some(), kept), (true, None));
+        assert!(matches!(claim(folder.path()), Ok(None)), "held");
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["journal", "lock", "state.json"]);
+        assert_eq!(std::fs::read_to_string(folder.path().join("lock")).unwrap(), "1");
     }
-    Ok(Some((Some(held), left.memory.kept_until.map(|until| until.since(wall.at)))))
 }

@@ -69,10 +69,11 @@ fn bounded(path: &Path, file: File, largest: u64) -> Result<Vec<u8>, String> {
 fn private(path: &Path, file: &Metadata, euid: u32) -> Result<(), String> {
     let shown = path.display();
     if file.uid() != 0 && file.uid() != euid {
-        return Err(format!(
-            "`{shown}` belongs to user {}, who knows the password: chown root {shown}",
-            file.uid()
-        ));
+        let mend = match Group::from_name(SERVICE_GROUP) {
+            Ok(Some(_)) => format!("chown root:{SERVICE_GROUP} {shown}, chmod 640 {shown}"),
+            _ => format!("chown root {shown}"),
+        };
+        return Err(format!("`{shown}` belongs to user {}, who knows the password: {mend}", file.uid()));
     }
     if file.mode() & OTHERS != 0 {
         return Err(format!("`{shown}` can be read or changed by everybody: chmod 600 {shown}"));

@@ -1,7 +1,7 @@
 //! `notify_url`: what a receiver is told, whatever it does, and that it is in nobody's way.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ fn receiver(host: &Host, port: u16, does: impl Fn(usize) -> Does + Send + Sync +
     (web.unwrap(), arrived)
 }
 
-fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+fn request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let (mut octets, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let end = octets.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4);
@@ -282,4 +282,28 @@ fn https_needs_the_right_certificate() {
     wait_for("the complaint about the name", LIMIT, || complaint().then_some(()))
         .unwrap_or_else(|e| panic!("{e}\n{}", lone.node.log()));
     lone.stop();
+}
+
+/// And with the right one, by an authority that the machine trusts, the transitions are told.
+#[test]
+fn https_with_the_right_certificate_is_told() {
+    let host = Host::new("node", &[tls::AUTHORITIES]).unwrap();
+    let arrived = Arc::new(Mutex::new(Vec::<(String, Notice)>::new()));
+    let told = arrived.clone();
+    let _web = tls::serve_as("127.0.0.1", &host, Ipv4Addr::LOCALHOST, &host, move |stream| {
+        let Some((head, body)) = request(stream) else { return };
+        told.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap()));
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    });
+    let lone = Lone::start(host, "https://127.0.0.1/t0ken");
+    let delivered = || {
+        let metrics = lone.host.run(&["curl", "-s", "http://127.0.0.1:9179/metrics"]).ok()?;
+        metrics.contains("posts_total{name=\"service\",result=\"delivered\"} 1").then_some(())
+    };
+    wait_for("the delivery", LIMIT, delivered).unwrap_or_else(|e| panic!("{e}\n{}", lone.node.log()));
+    let (head, notice) = arrived.lock().unwrap()[0].clone();
+    assert!(head.starts_with("post /t0ken http/1.1\r\n"), "{head}");
+    assert_eq!(words(&[notice]), ["1 INIT-MASTER"]);
+    let log = lone.stop();
+    assert!(!log.contains("notify_url"), "{log}");
 }

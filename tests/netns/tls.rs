@@ -14,12 +14,23 @@ pub const AUTHORITIES: &str = "/etc/ssl/certs";
 
 /// Serves https://www.example.com/ at `address`; `trusting` trusts the authority as a Debian machine would.
 pub fn serve(host: &Host, address: Ipv4Addr, trusting: &Host) -> Web {
+    serve_as("www.example.com", host, address, trusting, |stream| answer_ok(stream))
+}
+
+/// The same for another name (or address), and with answers of one's own.
+pub fn serve_as(
+    name: &str,
+    host: &Host,
+    address: Ipv4Addr,
+    trusting: &Host,
+    answer: impl Fn(&mut StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
+) -> Web {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.distinguished_name.push(DnType::CommonName, "announcerd test authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let names = vec!["www.example.com".to_owned()];
+    let names = vec![name.to_owned()];
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
     trusting.write(format!("{AUTHORITIES}/ca-certificates.crt"), authority.pem()).unwrap();
 
@@ -35,7 +46,7 @@ pub fn serve(host: &Host, address: Ipv4Addr, trusting: &Host) -> Web {
     let https = move |stream: TcpStream| {
         let Ok(connection) = ServerConnection::new(config.clone()) else { return };
         let mut stream = StreamOwned::new(connection, stream);
-        answer_ok(&mut stream);
+        answer(&mut stream);
         stream.conn.send_close_notify();
         let _ = stream.conn.complete_io(&mut stream.sock);
     };

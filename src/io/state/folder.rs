@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,7 +50,8 @@ impl Folder {
         Folder { path: path.to_owned(), lock: None }
     }
 
-    /// Makes the folder if it is missing (0755) and takes the lock.
+    /// Makes the folder if it is missing (0755) and takes the lock. What root makes in a folder of the daemon's user is that
+    /// user's, who is to open it next.
     pub(super) fn claim(&mut self) -> Result<(), FolderError> {
         if self.lock.is_some() {
             return Ok(());
@@ -59,6 +60,11 @@ impl Folder {
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).clone();
         let file = options.open(self.path.join(LOCK))?;
+        let (folder, lock) = (fs::metadata(&self.path)?, file.metadata()?);
+        if (folder.uid(), folder.gid()) != (lock.uid(), lock.gid()) {
+            // Who may not do that is not root, and opens it again next time.
+            let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
+        }
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => {
                 // For people and for the message of a second daemon; the lock itself is what counts.
@@ -151,6 +157,40 @@ impl Folder {
 /// A file, or a folder that somebody put in a file's place.
 fn remove(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// The lock on a folder that is there already, taken without changing anything in it. It goes with this value.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// Why the lock is not to be had.
+#[derive(Debug)]
+pub enum LockError {
+    /// A daemon has it; its process, if it says so.
+    Held(Option<String>),
+    /// The operating system refused.
+    Os(io::Error),
+}
+
+impl Lock {
+    /// Takes it; None if there is none to take, so that no daemon can hold it.
+    ///
+    /// # Errors
+    ///
+    /// A daemon holds it, or nobody knows.
+    pub fn take(state_dir: &Path) -> Result<Option<Self>, LockError> {
+        let file = match File::open(state_dir.join(LOCK)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(LockError::Os)?,
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Lock { _file: file })),
+            Err((file, Errno::EWOULDBLOCK)) => Err(LockError::Held(holder(&file))),
+            Err((_, errno)) => Err(LockError::Os(errno.into())),
+        }
+    }
 }
 
 fn holder(file: &File) -> Option<String> {

@@ -18,6 +18,7 @@ use crate::status::{EventStatus, WallClock};
 use crate::time::Time;
 use file::StateFile;
 use folder::{Folder, FolderError};
+pub use folder::{Lock, LockError};
 use journal::JournalFile;
 use writer::Writer;
 
@@ -62,7 +63,6 @@ pub struct StateDir {
     writer: Writer,
     boot_id: String,
     next_beat: Option<Time>,
-    locked: bool,
 }
 
 impl StateDir {
@@ -76,9 +76,8 @@ impl StateDir {
     fn open_in_boot(path: &Path, clock: &WallClock, boot_id: &str) -> Result<(Self, Loaded), StateError> {
         let mut folder = Folder::new(path);
         let mut notes = Vec::new();
-        let mut locked = false;
         match folder.claim() {
-            Ok(()) => locked = true,
+            Ok(()) => {}
             Err(FolderError::Locked(pid)) => return Err(StateError::InUse { path: path.to_owned(), pid }),
             Err(FolderError::Os(e)) => {
                 notes.push(format!("{}: {e}; state is not saved until that is mended", path.display()));
@@ -90,12 +89,7 @@ impl StateDir {
         loaded.events = journal.events();
         loaded.note = (!notes.is_empty()).then(|| notes.join("; "));
         let writer = Writer::start(folder, journal, boot_id.to_owned()).map_err(StateError::Thread)?;
-        Ok((StateDir { writer, boot_id: boot_id.to_owned(), next_beat: None, locked }, loaded))
-    }
-
-    /// False if the folder could not be locked, so that nobody is kept out by us.
-    pub fn is_locked(&self) -> bool {
-        self.locked
+        Ok((StateDir { writer, boot_id: boot_id.to_owned(), next_beat: None }, loaded))
     }
 
     /// Saves soon, in the background; what was asked for before and not yet written is skipped.
@@ -125,6 +119,14 @@ impl StateDir {
     pub fn flush(&self, bound: Duration) -> bool {
         self.writer.flush(bound)
     }
+}
+
+/// Until when the last daemon's objects were to stay in the kernel, as far as its state can be read; a file that is broken
+/// stays where it is, for the next daemon to tell of.
+pub fn kept_until(path: &Path, clock: &WallClock) -> Option<Time> {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let bytes = Folder::new(path).read().ok()??;
+    StateFile::parse(&bytes).ok()?.restore(clock, boot_id.trim()).kept_until
 }
 
 fn load(folder: &Folder, clock: &WallClock, boot_id: &str, notes: &mut Vec<String>) -> Loaded {

@@ -234,3 +234,32 @@ proptest! {
         prop_assert!(state.flush(LONG));
     }
 }
+
+/// A daemon run once by root, by hand, must not lock out the service's user for ever.
+#[test]
+fn the_lock_belongs_to_the_owner_of_the_folder() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    assert!(nix::unistd::geteuid().is_root(), "this test changes owners: run it as root");
+    let dir = tempfile::tempdir().unwrap();
+    chown(dir.path(), Some(4242), Some(4243)).unwrap();
+    let (_state, _) = open(dir.path(), 1, "boot");
+    let lock = fs::metadata(dir.path().join("lock")).unwrap();
+    assert_eq!((lock.uid(), lock.gid()), (4242, 4243));
+}
+
+/// What is to be seen of a folder without touching it: for the process that sweeps after the daemon.
+#[test]
+fn what_was_kept_is_read_without_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = clock(1000, 1_800_001_000);
+    assert_eq!(kept_until(dir.path(), &now), None);
+    fs::write(dir.path().join("state.json"), "{ broken").unwrap();
+    assert_eq!(kept_until(dir.path(), &now), None);
+    assert_eq!(names(dir.path(), ""), ["state.json"]);
+    fs::remove_file(dir.path().join("state.json")).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let (state, _) = open(dir.path(), 1000, boot.trim());
+    state.save(&Memory { kept_until: Some(seconds(1300)), ..memory(900, 2000) }, &now);
+    assert!(state.flush(LONG));
+    assert_eq!(kept_until(dir.path(), &now), Some(seconds(1300)));
+}

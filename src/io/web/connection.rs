@@ -1,6 +1,8 @@
 //! One HTTP client: reads a request's head, sends a page, closes. Every wait and every size is bounded.
 
 use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,8 +27,11 @@ enum Wish {
     Refused(u16, &'static str),
 }
 
-pub(super) async fn serve(mut stream: TcpStream, pages: &Pages) -> io::Result<()> {
-    let wish = match timeout(READ, read_head(&mut stream)).await {
+/// `asked` becomes true as soon as the request is there.
+pub(super) async fn serve(mut stream: TcpStream, pages: &Pages, asked: &AtomicBool) -> io::Result<()> {
+    let head = timeout(READ, read_head(&mut stream)).await;
+    asked.store(true, Relaxed);
+    let wish = match head {
         Ok(head) => match head? {
             Some(head) => understand(&head),
             None => Wish::Refused(431, "the request is too large\n"),
@@ -52,8 +57,10 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // What was looked at already has no end, but may have the beginning of one.
+        let seen = head.len().saturating_sub(3);
         head.extend_from_slice(piece.get(..count).unwrap_or_default());
-        if is_whole(&head) {
+        if is_whole(head.get(seen..).unwrap_or_default()) {
             return Ok(Some(head));
         }
         if head.len() > HEAD {

@@ -1,7 +1,8 @@
 //! The HTTP edge: `/metrics`, `/healthz` and `/status` on `[node] metrics`.
 //!
 //! Plain HTTP/1.1, GET and HEAD, one request a connection. Nobody out there can make the daemon wait: at most
-//! 32 connections, 8 KiB and 5 seconds for a request, 10 seconds to take an answer; beyond that they are closed. An
+//! 32 connections, 8 KiB and 5 seconds for a request, 10 seconds to take an answer; beyond that they are closed. Where all
+//! places are taken, whoever has waited longest with the request gives way: a scrape waits for nobody who is silent. An
 //! answer is made once for all who ask within a quarter of a second (longer, if making it took long), of a copy that the
 //! driver hands over, away from the driver.
 //!
@@ -10,13 +11,16 @@
 
 mod connection;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::status::Status;
@@ -27,7 +31,7 @@ const CONNECTIONS: usize = 32;
 const RETRY: Duration = Duration::from_secs(5);
 /// An answer this old is given again…
 const FRESH: Duration = Duration::from_millis(250);
-/// …or so many times as old as it took to make: 100,000 routes must not be copied again and again.
+/// …or, of a page that is large, so many times as old as it took to make: 100,000 routes must not be copied again and again.
 const SHARE: u32 = 10;
 /// A driver that does not answer within this does not turn.
 const DRIVER: Duration = Duration::from_secs(2);
@@ -180,7 +184,7 @@ impl Pages {
             return Arc::clone(answer);
         }
         let answer = Arc::new(self.make(page).await);
-        let serves = FRESH.max(began.elapsed().saturating_mul(SHARE));
+        let serves = serves(page, answer.code, began.elapsed());
         *made = Some((Instant::now() + serves, Arc::clone(&answer)));
         answer
     }
@@ -202,20 +206,61 @@ impl Pages {
     }
 }
 
+/// For how long an answer that took so long is given again. What is wrong may be right in a moment, and health is cheap to
+/// tell: neither is kept for having been slow.
+fn serves(page: Page, code: u16, took: Duration) -> Duration {
+    let costly = code == 200 && page != Page::Health;
+    if costly { FRESH.max(took.saturating_mul(SHARE)) } else { FRESH }
+}
+
+/// Those who are served, in the order in which they came.
+#[derive(Default)]
+struct Clients {
+    tasks: JoinSet<()>,
+    silent: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+}
+
+impl Clients {
+    fn welcome(&mut self, stream: TcpStream, pages: &Arc<Pages>) {
+        let (asked, pages) = (Arc::new(AtomicBool::new(false)), Arc::clone(pages));
+        let flag = Arc::clone(&asked);
+        let task = self.tasks.spawn(async move {
+            if let Err(e) = connection::serve(stream, &pages, &flag).await {
+                tracing::debug!("metrics client: {e}");
+            }
+        });
+        self.silent.push_back((task, asked));
+    }
+
+    /// Waits until there is room: the longest silent client goes, or, where each has asked, the first that is done.
+    async fn make_room(&mut self) {
+        self.silent.retain(|(task, asked)| !task.is_finished() && !asked.load(Relaxed));
+        while self.tasks.try_join_next().is_some() {}
+        if self.tasks.len() < CONNECTIONS {
+            return;
+        }
+        if let Some((oldest, _)) = self.silent.pop_front() {
+            oldest.abort();
+        }
+        self.tasks.join_next().await;
+    }
+}
+
 async fn serve(address: SocketAddr, ask: mpsc::Sender<Visit>) {
     let listener = listen(address).await;
     let pages = Arc::new(Pages::new(ask));
-    let mut clients = JoinSet::new();
+    let mut clients = Clients::default();
     loop {
-        tokio::select! {
-            Some(_) = clients.join_next() => {}
-            // Whoever comes while all places are taken waits in the kernel's queue.
-            accepted = listener.accept(), if clients.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => { clients.spawn(visit(stream, Arc::clone(&pages))); }
-                Err(e) => {
-                    tracing::warn!("metrics: cannot accept: {e}");
-                    sleep(Duration::from_secs(1)).await;
-                }
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                clients.make_room().await;
+                clients.welcome(stream, &pages);
+                // Whoever has sent a request with the connection is heard before the next can take the place.
+                tokio::task::yield_now().await;
+            }
+            Err(e) => {
+                tracing::warn!("metrics: cannot accept: {e}");
+                sleep(Duration::from_secs(1)).await;
             }
         }
     }
@@ -239,8 +284,20 @@ async fn listen(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn visit(stream: TcpStream, pages: Arc<Pages>) {
-    if let Err(e) = connection::serve(stream, &pages).await {
-        tracing::debug!("metrics client: {e}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A daemon that did not turn for two seconds is not called ill for twenty.
+    #[test]
+    fn only_large_pages_are_kept_for_as_long_as_they_cost() {
+        let slow = Duration::from_secs(2);
+        assert_eq!(serves(Page::Metrics, 200, slow), Duration::from_secs(20));
+        assert_eq!(serves(Page::Status, 200, Duration::from_millis(1)), FRESH);
+        for (page, code) in
+            [(Page::Metrics, 503), (Page::Status, 500), (Page::Health, 503), (Page::Health, 200)]
+        {
+            assert_eq!(serves(page, code, slow), FRESH, "{page:?} {code}");
+        }
     }
 }
