@@ -109,6 +109,7 @@ impl Check {
     pub fn result(&mut self, sent: Time, outcome: Outcome, now: Time) -> bool {
         let before = self.verdict();
         self.tally.note(&outcome);
+        self.threshold.lapse(self.config.fall_time(), now);
         match outcome {
             Outcome::Success { rtt } => {
                 self.threshold.success();
@@ -120,7 +121,7 @@ impl Check {
                 self.last_error = Some(why);
             }
             Outcome::Blind(why) => {
-                self.threshold.blind();
+                self.threshold.blind(now);
                 self.last_error = Some(why);
             }
         }
