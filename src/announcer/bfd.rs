@@ -112,6 +112,11 @@ impl Announcer {
         session.is_some_and(|s| s.state == State::Up || s.remote_state == State::AdminDown)
     }
 
+    /// True if the neighbour on that path says AdminDown.
+    pub(super) fn is_admin_down(&self, path: &Path) -> bool {
+        self.bfd_on(path).is_some_and(|(_, s)| s.remote_state == State::AdminDown)
+    }
+
     fn bfd_on(&self, path: &Path) -> Option<(SessionId, &Session)> {
         self.bfd.all.iter().find(|(_, s)| s.config.path == *path).map(|(id, s)| (*id, s))
     }

@@ -3,12 +3,12 @@
 use super::Announcer;
 use super::conduct::Member;
 use super::effect::Level;
-use super::timers::InstanceId;
-use crate::config::model::{self, NextHop, NextHops, Route};
+use super::timers::{InstanceId, Timer};
+use crate::config::model::{self, Name, NextHop, NextHops, Probe, Route};
 use crate::fib::hops::{Choices, Health, choose};
 use crate::fib::object::{Key, Object, RouteObject};
 use crate::fib::{desired, normal};
-use crate::health::Verdict;
+use crate::health::{Check, Verdict};
 use crate::time::Time;
 
 impl Announcer {
@@ -40,11 +40,34 @@ impl Announcer {
     /// chosen: what a dead predecessor left is where to begin.
     pub(super) fn choose_hops(&mut self, now: Time) {
         if self.hopped.is_empty() || !self.fib.is_known() {
+            self.timers.set(Timer::Lapse, None);
             return;
         }
         for id in self.hopped.clone() {
             self.choose_hops_of(id, now);
         }
+        let next = self.next_lapse(now);
+        self.timers.set(Timer::Lapse, next);
+    }
+
+    /// When the first of the next hops of which nothing is known counts as lapsed.
+    fn next_lapse(&self, now: Time) -> Option<Time> {
+        let members = self.hopped.iter().filter_map(|id| self.members.get(id));
+        let routes = members.flat_map(|member| routes(&member.instance.config));
+        let checks = routes.flat_map(|(_, _, nexthops)| &nexthops.hops).filter_map(|hop| hop.check.as_ref());
+        let lapses = checks.filter_map(|name| self.hop_lapses_at(self.check_of(name)?));
+        lapses.filter(|at| *at > now).min()
+    }
+
+    fn check_of(&self, name: &Name) -> Option<&Check> {
+        self.checks.get(self.check_ids.get(name)?)
+    }
+
+    /// When nothing has been known by this check for too long. RFC 5882 section 3.2: a neighbour in AdminDown says nothing
+    /// against the way to it, however long.
+    fn hop_lapses_at(&self, check: &Check) -> Option<Time> {
+        let excused = matches!(&check.config.probe, Probe::Bfd(session) if self.is_admin_down(&session.path));
+        check.lapses_at().filter(|_| !excused)
     }
 
     fn choose_hops_of(&mut self, id: InstanceId, now: Time) {
@@ -96,13 +119,10 @@ impl Announcer {
             return Health::Down;
         }
         let Some(name) = &hop.check else { return Health::Up };
-        let Some(check) = self.check_ids.get(name).and_then(|id| self.checks.get(id)) else {
-            return Health::Unknown;
-        };
+        let Some(check) = self.check_of(name) else { return Health::Unknown };
         match check.verdict() {
             Verdict::Up => Health::Up,
-            // Probes go on meanwhile, so this is looked at again in time.
-            Verdict::Unknown if check.lapses_at().is_some_and(|at| at <= now) => Health::Lapsed,
+            Verdict::Unknown if self.hop_lapses_at(check).is_some_and(|at| at <= now) => Health::Lapsed,
             Verdict::Unknown => Health::Unknown,
             Verdict::Down => Health::Down,
         }

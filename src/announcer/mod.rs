@@ -228,7 +228,7 @@ impl Announcer {
                 Timer::InitOver => self.on_init_over(now),
                 Timer::NoSession => self.on_no_session(),
                 Timer::Maintenance => self.on_maintenance(now),
-                Timer::Drill => {} // looked at after every event
+                Timer::Drill | Timer::Lapse => {} // looked at after every event
                 Timer::Handover => self.hand_over(now),
                 Timer::StopBound => self.give_up_stopping(),
             }

@@ -33,6 +33,8 @@ pub enum Timer {
     Peer(PeerId),
     /// A BFD session has had time enough to come up.
     Bfd(SessionId),
+    /// Of a next hop nothing is known any more: looked at after every event.
+    Lapse,
     /// What the peers were told counts as complete, whether INIT is over or not.
     InitOver,
     /// There has been no BGP session for a while.

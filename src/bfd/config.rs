@@ -58,6 +58,20 @@ pub struct Path {
     pub hops: Hops,
 }
 
+impl Path {
+    /// True if a neighbour, and we, can tell a session on this path from one on that: by the address at either end, by the
+    /// port, by the link. Two that are not apart are one session to the neighbour.
+    pub fn is_apart(&self, other: &Path) -> bool {
+        fn differ<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+            a.zip(b).is_some_and(|(a, b)| a != b)
+        }
+        self.remote != other.remote
+            || self.hops.is_multi() != other.hops.is_multi()
+            || differ(self.local.as_ref(), other.local.as_ref())
+            || differ(self.device.as_ref(), other.device.as_ref())
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.remote)?;

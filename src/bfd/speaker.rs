@@ -72,9 +72,10 @@ impl Speaker {
         }
     }
 
-    /// Begins a session. One that is leaving on the same path makes room.
+    /// Begins a session. Those that are leaving and that the neighbour would take for it make room, without a word: their
+    /// AdminDown would be this one's.
     pub fn start(&mut self, id: SessionId, config: SessionConfig, now: Time) {
-        let same = |e: &Entry| e.session.is_leaving() && e.session.config().path == config.path;
+        let same = |e: &Entry| e.session.is_leaving() && !e.session.config().path.is_apart(&config.path);
         let old: Vec<SessionId> = self.sessions.iter().filter(|(_, e)| same(e)).map(|(id, _)| *id).collect();
         old.into_iter().for_each(|id| self.forget(id));
         // RFC 5880 section 6.8.1: "MUST be unique across all BFD sessions on this system, and nonzero. It SHOULD be set to a
@@ -186,6 +187,12 @@ impl Speaker {
     pub fn judges_at(&self, now: Time) -> bool {
         let due = self.timers.iter().take_while(|(at, _)| *at <= now);
         due.filter_map(|(_, id)| self.sessions.get(id)).any(|e| e.session.judges_at(now))
+    }
+
+    /// Those sessions.
+    pub fn judged(&self, now: Time) -> Vec<SessionId> {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
+        due.filter(|id| self.sessions.get(id).is_some_and(|e| e.session.judges_at(now))).collect()
     }
 
     /// When [`Speaker::handle_timeout`] is to be called.

@@ -150,10 +150,7 @@ pub(super) fn resolve<'a>(
     for (session, span, key) in of_checks.chain(of_peers) {
         let clashes = |other: &&(&SessionConfig, &Span)| {
             let (a, b) = (&other.0.path, &session.path);
-            let one = a.remote == b.remote && a.hops.is_multi() == b.hops.is_multi();
-            let apart = a.local.is_some() && b.local.is_some() && a.local != b.local
-                || a.device.is_some() && b.device.is_some() && a.device != b.device;
-            one && !apart && (a != b || other.0.auth != session.auth)
+            !a.is_apart(b) && (a != b || other.0.auth != session.auth)
         };
         if let Some((_, before)) = seen.iter().find(clashes) {
             let line = report.line_of(before);

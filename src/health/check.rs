@@ -164,6 +164,7 @@ impl Check {
         if !matches!(outcome, Outcome::Success { .. }) {
             self.note_trouble(sent, now);
         }
+        self.threshold.lapse(self.config.fall_time(), now);
         match outcome {
             Outcome::Success { rtt } => {
                 self.threshold.success();
@@ -175,7 +176,7 @@ impl Check {
                 self.last_error = Some(why);
             }
             Outcome::Blind(why) => {
-                self.threshold.blind();
+                self.threshold.blind(now);
                 self.last_error = Some(why);
             }
         }

@@ -1,6 +1,7 @@
 //! Rise and fall: when a row of results becomes a verdict.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::config::model::Fall;
 use crate::time::Time;
@@ -32,14 +33,17 @@ impl Verdict {
 /// - From the start the first success gives `Up`; the first `Down` needs the whole `fall`.
 /// - Later `Up` needs `rise` successes in a row, `Down` the whole `fall` again.
 /// - A result that counts as neither changes no count. The verdict is `Unknown` until the next result that counts,
-///   which restores what the counts say.
+///   which restores what the counts say; unless that took so long that they are too old ([`Threshold::lapse`]).
 #[derive(Clone, Debug)]
 pub struct Threshold {
     fall: Fall,
     rise: u32,
     /// What the counted results say; None before the first decision.
     settled: Option<Verdict>,
-    blind: bool,
+    /// Since the first of the last results, all of which count as neither.
+    blind_since: Option<Time>,
+    /// What was once decided has lapsed: `Up` needs the whole `rise` as well.
+    lapsed: bool,
     successes: u32,
     /// Consecutive failures.
     failures: u32,
@@ -59,7 +63,8 @@ impl Threshold {
             fall,
             rise,
             settled: None,
-            blind: false,
+            blind_since: None,
+            lapsed: false,
             successes: 0,
             failures: 0,
             window: VecDeque::new(),
@@ -71,7 +76,7 @@ impl Threshold {
 
     /// The verdict now.
     pub fn verdict(&self) -> Verdict {
-        if self.blind { Verdict::Unknown } else { self.settled.unwrap_or(Verdict::Unknown) }
+        if self.blind_since.is_some() { Verdict::Unknown } else { self.settled.unwrap_or(Verdict::Unknown) }
     }
 
     /// Consecutive successes.
@@ -92,9 +97,7 @@ impl Threshold {
         match self.verdict() {
             Verdict::Up => None,
             Verdict::Down => Some(self.rise.saturating_sub(self.successes).max(1)),
-            Verdict::Unknown if self.settled == Some(Verdict::Down) => {
-                Some(self.rise.saturating_sub(self.successes).max(1))
-            }
+            Verdict::Unknown if self.needs_rise() => Some(self.rise.saturating_sub(self.successes).max(1)),
             Verdict::Unknown => Some(1),
         }
     }
@@ -117,17 +120,15 @@ impl Threshold {
 
     /// A probe succeeded.
     pub fn success(&mut self) {
-        self.blind = false;
+        self.blind_since = None;
         self.failures = 0;
         (self.last_failure, self.before_last) = (None, None);
         self.successes = self.successes.saturating_add(1);
         self.remember(None);
-        let enough = match self.settled {
-            None | Some(Verdict::Up) => true,
-            _ => self.successes >= self.rise,
-        };
+        let enough = !self.needs_rise() || self.successes >= self.rise;
         if enough && !self.is_fallen() {
             self.settled = Some(Verdict::Up);
+            self.lapsed = false;
         }
         if self.settled != Some(Verdict::Down) {
             self.first_bad = self.first_counted();
@@ -136,7 +137,7 @@ impl Threshold {
 
     /// A probe failed; known at `now`.
     pub fn failure(&mut self, now: Time) {
-        self.blind = false;
+        self.blind_since = None;
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
         self.remember(Some(now));
@@ -146,12 +147,21 @@ impl Threshold {
         }
         if self.is_fallen() {
             self.settled = Some(Verdict::Down);
+            self.lapsed = false;
         }
     }
 
-    /// A probe could not be made, or its answer could not have been seen.
-    pub fn blind(&mut self) {
-        self.blind = true;
+    /// A probe could not be made, or its answer could not have been seen; known at `now`.
+    pub fn blind(&mut self, now: Time) {
+        self.blind_since.get_or_insert(now);
+    }
+
+    /// Whoever has seen nothing for as long as `fall` knows nothing any more: what was settled is gone with its counts, and
+    /// neither a single failure nor a single success brings it back. To be called with each result, before it is counted.
+    pub fn lapse(&mut self, fall: Duration, now: Time) {
+        let Some(since) = self.blind_since.filter(|since| now >= *since + fall) else { return };
+        let lapsed = self.lapsed || self.settled.is_some();
+        *self = Threshold { blind_since: Some(since), lapsed, ..Threshold::new(self.fall, self.rise) };
     }
 
     /// We were away: what was counted is too old to act on.
@@ -164,6 +174,11 @@ impl Threshold {
         self.fall = fall;
         self.rise = rise;
         self.trim();
+    }
+
+    /// True if a single success is too little.
+    fn needs_rise(&self) -> bool {
+        self.settled == Some(Verdict::Down) || (self.settled.is_none() && self.lapsed)
     }
 
     fn is_fallen(&self) -> bool {
@@ -252,14 +267,46 @@ mod tests {
         let mut t = Threshold::new(Fall::Consecutive(2), 2);
         t.success();
         t.failure(at(1));
-        t.blind();
+        t.blind(at(2));
         assert_eq!(t.verdict(), Verdict::Unknown);
         assert_eq!(t.failures(), 1);
         t.failure(at(3));
         assert_eq!(t.verdict(), Verdict::Down);
-        t.blind();
+        t.blind(at(4));
         t.success();
         assert_eq!(t.verdict(), Verdict::Down, "down through the blindness: rise still counts");
+        t.success();
+        assert_eq!(t.verdict(), Verdict::Up);
+    }
+
+    #[test]
+    fn what_was_settled_lapses_with_the_fall_time() {
+        let fall = Duration::from_secs(3);
+        for (before, short) in [(Verdict::Up, true), (Verdict::Up, false), (Verdict::Down, false)] {
+            let mut t = Threshold::new(Fall::Consecutive(2), 2);
+            t.success();
+            (0..2).filter(|_| before == Verdict::Down).for_each(|s| t.failure(at(s)));
+            assert_eq!(t.verdict(), before);
+            for s in 10..if short { 13 } else { 14 } {
+                t.lapse(fall, at(s));
+                t.blind(at(s));
+            }
+            t.lapse(fall, at(if short { 12 } else { 14 }));
+            t.failure(at(14));
+            assert_eq!(t.verdict(), if short { before } else { Verdict::Unknown }, "{before:?}");
+            if short {
+                continue;
+            }
+            assert_eq!((t.to_up(), t.to_down()), (Some(2), Some(1)));
+            t.success();
+            assert_eq!(t.verdict(), Verdict::Unknown, "{before:?}");
+            t.success();
+            assert_eq!(t.verdict(), Verdict::Up, "{before:?}");
+        }
+        // Never decided before: as at the start.
+        let mut t = Threshold::new(Fall::Consecutive(2), 2);
+        t.blind(at(1));
+        t.lapse(fall, at(60));
         t.success();
         assert_eq!(t.verdict(), Verdict::Up);
     }
@@ -268,7 +315,7 @@ mod tests {
     fn only_blindness_never_becomes_a_failure() {
         let mut t = Threshold::new(Fall::Consecutive(1), 1);
         for _ in 0..1000 {
-            t.blind();
+            t.blind(at(5));
         }
         assert_eq!((t.verdict(), t.failures()), (Verdict::Unknown, 0));
     }

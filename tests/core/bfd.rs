@@ -363,3 +363,55 @@ fn a_reload_keeps_sessions() {
     rig.tell(Event::Bfd { id: primary, news: News::Trouble(Some("old news".into())) });
     assert_eq!(rig.status().bfd.len(), 2);
 }
+
+const HOPS: &str = r#"
+[[check]]
+name = "gw1"
+type = "bfd"
+host = "192.0.2.1"
+[[check]]
+name = "gw2"
+type = "bfd"
+host = "192.0.2.129"
+[[instance]]
+name = "a"
+[[instance.route]]
+to = "default"
+nexthops = [ { via = "192.0.2.1", dev = "eth0", check = "gw1" }, { via = "192.0.2.129", dev = "eth1", check = "gw2" } ]
+when = "always"
+"#;
+
+/// RFC 5882 section 3.2: AdminDown "does not imply any connectivity loss": a next hop is kept for as long as it is said.
+#[test]
+fn a_gateway_in_admin_down_is_not_given_up() {
+    let mut rig = Rig::new(HOPS);
+    rig.set_link("eth1", true);
+    rig.run(SECOND);
+    rig.up("192.0.2.1");
+    rig.up("192.0.2.129");
+    rig.run(SECOND);
+    assert_eq!(rig.kernel.all(), ["route 0.0.0.0/0 via 192.0.2.1 dev eth0"]);
+    rig.bfd("192.0.2.1", State::Down, State::AdminDown, None);
+    rig.run(600 * SECOND);
+    assert_eq!(rig.kernel.all(), ["route 0.0.0.0/0 via 192.0.2.1 dev eth0"]);
+    // Silence after it is another matter.
+    rig.bfd("192.0.2.1", State::Down, State::Down, None);
+    rig.until("the second", 5 * SECOND, |r| r.kernel.has("via 192.0.2.129"));
+}
+
+/// SPEC 4: "our own link down … counts as neither": as of a ping nothing is known, however long it lasts.
+#[test]
+fn our_own_link_is_nobodys_death() {
+    let mut rig = backup();
+    let id = rig.bfd_session(PRIMARY);
+    let why = "our own link eth0 has no carrier";
+    rig.tell(Event::Bfd { id, news: News::Trouble(Some(why.into())) });
+    rig.bfd(PRIMARY, State::Down, State::Down, Some(Fault::Mute(why.into())));
+    rig.run(600 * SECOND);
+    assert_eq!((rig.verdict("primary").as_str(), rig.state("a")), ("unknown", Role::Backup));
+    assert_eq!(rig.check("primary").last_error.as_deref(), Some(why));
+    rig.tell(Event::Bfd { id, news: News::Trouble(None) });
+    rig.up(PRIMARY);
+    assert_eq!(rig.verdict("primary"), "up");
+    assert!(!rig.states("a").contains(&Role::Master), "{:?}", rig.records);
+}

@@ -74,6 +74,61 @@ fn what_could_not_be_seen_counts_as_neither() {
     assert_eq!(rig.verdict("ping"), "down");
 }
 
+/// "Our own link down … counts as neither": who saw nothing for the whole fall time knows nothing of what was before it.
+#[test]
+fn what_was_settled_before_a_long_blindness_is_gone() {
+    let text = with(STANDBY, "primary = { checks = [\"ping\"] }", "");
+    let mut rig = Rig::new(&text);
+    rig.run(10 * SECOND);
+    assert_eq!(rig.state("a"), State::Master);
+    for before in ["up", "down"] {
+        assert_eq!(rig.verdict("uplink"), before);
+        rig.set("uplink", Target::Blind);
+        rig.run(60 * SECOND);
+        assert_eq!((rig.verdict("uplink").as_str(), rig.state("a")), ("unknown", State::Fault));
+        // Down needs the whole fall, and not one of its failures brings the old verdict back.
+        rig.forget();
+        rig.set("uplink", Target::Silent);
+        rig.until("two failures", 5 * SECOND, |r| r.check("uplink").failures == 2);
+        assert_eq!(rig.verdict("uplink"), "unknown", "was {before}");
+        rig.until("three failures", 5 * SECOND, |r| r.check("uplink").failures == 3);
+        assert_eq!((rig.verdict("uplink").as_str(), rig.states("a")), ("down", Vec::new()), "was {before}");
+        // Up needs `rise` in a row.
+        rig.set("uplink", Target::Blind);
+        rig.run(60 * SECOND);
+        rig.set("uplink", Target::Answers(MS));
+        rig.until("a success", 5 * SECOND, |r| r.check("uplink").successes == 1);
+        assert_eq!(rig.verdict("uplink"), "unknown", "was {before}");
+        rig.until("two successes", 5 * SECOND, |r| r.check("uplink").successes == 2);
+        assert_eq!(rig.verdict("uplink"), "up", "was {before}");
+        rig.set("uplink", Target::Silent);
+        rig.until("down", 10 * SECOND, |r| r.verdict("uplink") == "down");
+    }
+    // Never decided before: the first success gives up.
+    let mut rig = Rig::new(&text);
+    rig.set("uplink", Target::Blind);
+    rig.run(60 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until("up", 5 * SECOND, |r| r.verdict("uplink") == "up");
+    assert_eq!(rig.check("uplink").successes, 1);
+}
+
+/// A blindness shorter than the fall time changes nothing of what is counted.
+#[test]
+fn a_short_blindness_keeps_what_was_settled() {
+    let mut rig = Rig::settled(STANDBY);
+    rig.set("ping", Target::Blind);
+    rig.until("unknown", 2 * SECOND, |r| r.verdict("ping") == "unknown");
+    rig.run(SECOND);
+    rig.set("ping", Target::Answers(MS));
+    rig.until("up", 2 * SECOND, |r| r.verdict("ping") == "up");
+    rig.set("ping", Target::Blind);
+    rig.until("unknown", 2 * SECOND, |r| r.verdict("ping") == "unknown");
+    rig.set("ping", Target::Silent);
+    rig.until("a failure", 3 * SECOND, |r| r.check("ping").failures == 1);
+    assert_eq!(rig.verdict("ping"), "up");
+}
+
 /// "An ICMP unreachable from afar is a failure."
 #[test]
 fn a_refusal_from_afar_is_a_failure_at_once() {

@@ -175,6 +175,22 @@ fn a_gateway_that_cannot_be_seen_is_replaced_after_its_fall_time() {
     rig.until("the first", 2 * SECOND, |r| !r.kernel.has("via 192.0.2.129"));
 }
 
+/// The time of a lapse is exact: nobody has to come by for other reasons.
+#[test]
+fn a_gateway_that_cannot_be_seen_gives_way_on_time() {
+    let text = GATEWAYS.replace(", dev = \"eth0\"", "").replace(", dev = \"eth1\"", "");
+    let text = text.replace(
+        "interval = \"300ms\"\ntimeout = \"250ms\"",
+        "interval = \"10s\"\ntimeout = \"3s\"\nfall = 1",
+    );
+    let mut rig = gateways(&text);
+    rig.run(20 * SECOND);
+    rig.set("gw1", Target::Blind);
+    rig.until("unknown", 11 * SECOND, |r| r.verdict("gw1") == "unknown");
+    let took = rig.until("the second", 30 * SECOND, |r| r.kernel.has("via 192.0.2.129"));
+    assert_eq!(took, 13 * SECOND, "one interval and a timeout");
+}
+
 /// The last one standing stays; or the route goes, if it is to.
 #[test]
 fn when_none_is_well_the_last_stays_or_the_route_goes() {

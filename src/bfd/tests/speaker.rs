@@ -105,6 +105,36 @@ fn a_session_leaves_in_order_and_makes_room() {
     assert_eq!(speaker.receive(&from_them(&hello(0), ZERO), ZERO), Ok(SessionId(3)));
 }
 
+/// A reload that names our address, the device, or another number of hops makes another path to the same neighbour: who
+/// leaves would say AdminDown to the one session that the neighbour has. Who can be told apart leaves in order.
+#[test]
+fn who_leaves_makes_room_for_every_session_that_it_could_be_taken_for() {
+    let plain = config(THEM, 1, 1).path;
+    let far = |least_ttl| Path { hops: Hops::Multi { least_ttl }, ..plain.clone() };
+    let on_device = |device: &str| Path { device: Some(device.into()), ..plain.clone() };
+    let from = |local: IpAddr| Path { local: Some(local), ..plain.clone() };
+    let other = from([192, 0, 2, 9].into());
+    let cases = [
+        (plain.clone(), from(US), true),
+        (from(US), plain.clone(), true),
+        (plain.clone(), on_device("eth0"), true),
+        (far(254), far(253), true),
+        (plain.clone(), far(0), false),
+        (from(US), other, false),
+        (on_device("eth0"), on_device("eth1"), false),
+    ];
+    for (old, new, makes_room) in cases {
+        let mut speaker = Speaker::new(1);
+        speaker.start(SessionId(1), on(old.clone()), ZERO);
+        let octets = hello(0);
+        let heard = Datagram { multihop: old.hops.is_multi(), ..from_them(&octets, ZERO) };
+        speaker.receive(&heard, ZERO).unwrap();
+        speaker.leave(SessionId(1), ZERO);
+        speaker.start(SessionId(2), on(new.clone()), ZERO);
+        assert_eq!(speaker.session(SessionId(1)).is_none(), makes_room, "{old} and {new}");
+    }
+}
+
 /// In the midst of a flood what is due leaves, and no silence is judged before all was heard.
 #[test]
 fn who_is_roused_speaks_and_judges_nothing() {

@@ -10,9 +10,11 @@
 //! - [`thread`](self): what the loop does, in which order;
 //! - `link`: a session's own socket (RFC 5881 section 4: a source port of its own, TTL 255);
 //! - `port`: the receiving sockets, with the kernel's time of arrival, TTL and drop counter of each packet;
+//! - `own_link`: whether a silence can be our own link's;
 //! - `priority`: SCHED_FIFO, or the next best thing.
 
 mod link;
+mod own_link;
 mod port;
 mod priority;
 mod thread;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::link::Link;
+use super::own_link::OwnLinks;
 use super::port::{Arrival, Kind, Port};
 use super::{Shared, lock, priority};
 use crate::announcer::Event;
@@ -53,32 +54,10 @@ pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(J
     ear.set_nonblocking(true)?;
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
     let run = move || {
-        priority::raise();
-        let now = clock::now();
-        let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
-        let worker = Worker {
-            shared,
-            events,
-            ear,
-            timer,
-            speaker: Speaker::new(seed),
-            configs: BTreeMap::new(),
-            links: BTreeMap::new(),
-            ports: Vec::new(),
-            closed: BTreeMap::new(),
-            troubles: BTreeMap::new(),
-            unheard: VecDeque::new(),
-            retry_at: None,
-            drained: now,
-            board_at: now,
-            wake: None,
-            stops: false,
-            called: true,
-            rung: true,
-            batch: 1,
-            turned: now,
-            rest: Duration::ZERO,
-        };
+        if let Err(why) = priority::raise() {
+            tracing::warn!("{why}");
+        }
+        let worker = Worker::new(shared, events, ear, timer, Box::new(clock::now));
         // Its verdicts would stay as they are for ever, and nobody would know: better a start anew, which adopts what is there.
         if std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
             tracing::error!(
@@ -90,15 +69,22 @@ pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(J
     Ok((std::thread::Builder::new().name("bfd".to_owned()).spawn(run)?, bell))
 }
 
+/// What tells the time.
+type Clock = Box<dyn FnMut() -> Time>;
+
 struct Worker {
     shared: Arc<Shared>,
     events: Sender<Event>,
     ear: UnixStream,
     timer: TimerFd,
+    clock: Clock,
     speaker: Speaker,
     /// As the driver wants them.
     configs: BTreeMap<SessionId, SessionConfig>,
     links: BTreeMap<SessionId, Link>,
+    own_links: OwnLinks,
+    /// The index of the interface by which each session was last heard.
+    arrived: BTreeMap<SessionId, u32>,
     ports: Vec<Port>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Kind, String>,
@@ -127,40 +113,90 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(
+        shared: Arc<Shared>,
+        events: Sender<Event>,
+        ear: UnixStream,
+        timer: TimerFd,
+        mut clock: Clock,
+    ) -> Self {
+        let now = clock();
+        let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
+        Worker {
+            shared,
+            events,
+            ear,
+            timer,
+            clock,
+            speaker: Speaker::new(seed),
+            configs: BTreeMap::new(),
+            links: BTreeMap::new(),
+            own_links: OwnLinks::default(),
+            arrived: BTreeMap::new(),
+            ports: Vec::new(),
+            closed: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            unheard: VecDeque::new(),
+            retry_at: None,
+            drained: now,
+            board_at: now,
+            wake: None,
+            stops: false,
+            called: true,
+            rung: true,
+            batch: 1,
+            turned: now,
+            rest: Duration::ZERO,
+        }
+    }
+
     fn run(mut self) {
-        loop {
-            let now = clock::now();
-            self.turned = now;
-            let away = self.wake.map_or(Duration::ZERO, |at| now.since(at));
-            let why = || format!("announcerd did not run for {:.1} ms", away.as_secs_f64() * 1e3);
-            if away > LATE {
-                // Before anything is heard: what the neighbours say now may be about our absence.
-                self.speaker.forgive(away, &why(), now);
-            }
-            self.stops |= std::mem::take(&mut self.called) && self.take_mail(now);
-            if self.rung {
-                self.hear(self.batch);
-            }
-            let mut now = clock::now();
-            if away > LATE || self.speaker.judges_at(now) {
-                self.hear(BUDGET);
-                now = clock::now();
-            }
-            if away > LATE {
-                self.speaker.forgive(away, &why(), now);
-            }
-            self.speaker.handle_timeout(now);
-            self.retry(now);
-            self.speak(now);
-            if self.stops || !self.tell() {
-                return;
-            }
-            self.show(now, false);
+        while self.turn() {
             if let Err(e) = self.sleep() {
                 tracing::error!("BFD: waiting failed: {e}");
                 std::thread::sleep(OFFER);
             }
         }
+    }
+
+    /// Everything but the sleep; false if this was the last turn.
+    fn turn(&mut self) -> bool {
+        let now = self.now();
+        self.turned = now;
+        let away = self.wake.map_or(Duration::ZERO, |at| now.since(at));
+        let why = || format!("announcerd did not run for {:.1} ms", away.as_secs_f64() * 1e3);
+        if away > LATE {
+            // Before anything is heard: what the neighbours say now may be about our absence.
+            self.speaker.forgive(away, &why(), now);
+        }
+        self.stops |= std::mem::take(&mut self.called) && self.take_mail(now);
+        if self.rung {
+            self.hear(self.batch);
+        }
+        // Silence is judged as of this moment: whatever had come by then is heard before it is. What comes while we read, or
+        // are kept from reading on, may wait unread.
+        let judged = self.now();
+        if away > LATE || self.speaker.judges_at(judged) {
+            self.hear(BUDGET);
+        }
+        if away > LATE {
+            let now = self.now();
+            self.speaker.forgive(away, &why(), now);
+        }
+        self.suspect_own_links(judged);
+        self.speaker.handle_timeout(judged);
+        let now = self.now();
+        self.retry(now);
+        self.speak(now);
+        if self.stops || !self.tell() {
+            return false;
+        }
+        self.show(now, false);
+        true
+    }
+
+    fn now(&mut self) -> Time {
+        (self.clock)()
     }
 
     /// Returns true if this is the last turn.
@@ -193,7 +229,7 @@ impl Worker {
                 Some(old) if *old == config => {}
                 Some(_) => self.speaker.reconfigure(id, config, now),
                 None => {
-                    // One that is leaving on the same path would speak for a session that is no more.
+                    // One that is leaving and not apart would speak for a session that is no more.
                     self.speaker.start(id, config, now);
                 }
             }
@@ -206,6 +242,7 @@ impl Worker {
     fn open(&mut self, now: Time) {
         let speaker = &self.speaker;
         self.links.retain(|id, _| speaker.session(*id).is_some());
+        self.arrived.retain(|id, _| speaker.session(*id).is_some());
         let mut kinds: Vec<Kind> = self.configs.values().map(kind_of).collect();
         kinds.sort_unstable();
         kinds.dedup();
@@ -230,12 +267,13 @@ impl Worker {
             let closed = self.closed.get(&kind_of(&config)).cloned();
             missing |= closed.is_some() || linked.is_err();
             urgent |= linked.is_err() && self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
-            match closed.or(linked.err()) {
-                Some(why) => self.note_trouble(id, Some(why), now),
-                // That a way is there is proved by the first packet on it; who speaks only when spoken to waits for none.
-                None if is_new && !config.passive => {}
-                None => self.note_trouble(id, None, now),
+            // That a way is there is proved by the first packet on it; who speaks only when spoken to waits for none.
+            if closed.is_none() && linked.is_ok() && is_new && !config.passive {
+                continue;
             }
+            let own = if self.troubles.contains_key(&id) { self.own_trouble(id, &config) } else { None };
+            missing |= own.is_some();
+            self.note_trouble(id, closed.or(linked.err()).or(own), now);
         }
         // Those that leave hold their sockets for a while.
         self.retry_at = (missing || leaving).then(|| now + if urgent { RETRY_SEND } else { RETRY });
@@ -278,14 +316,14 @@ impl Worker {
                 if gulp.1 {
                     break;
                 }
-                let now = clock::now();
+                let now = self.now();
                 self.speaker.rouse(now);
                 self.speak(now);
             }
             empty &= count < budget;
             most = most.max(count);
         }
-        let now = clock::now();
+        let now = self.now();
         if empty {
             self.drained = now;
         }
@@ -307,7 +345,12 @@ impl Worker {
                 Ok(Some(arrival)) => {
                     *dropped |= arrival.dropped;
                     let payload = buffer.get(..arrival.len).unwrap_or(&[]);
-                    take(&mut self.speaker, &arrival, payload, port.kind(), self.drained);
+                    let now = (self.clock)();
+                    if let Some(id) =
+                        take(&mut self.speaker, &arrival, payload, port.kind(), self.drained, now)
+                    {
+                        self.arrived.insert(id, arrival.interface);
+                    }
                 }
                 Err(_) => {}
             }
@@ -340,19 +383,54 @@ impl Worker {
             };
         }
         match sent {
-            Ok(()) if self.troubles.is_empty() => {}
-            Ok(()) => {
-                let kind = self.configs.get(&id).map(kind_of);
-                if kind.is_some_and(|kind| !self.closed.contains_key(&kind)) {
-                    self.note_trouble(id, None, now);
-                }
-            }
+            Ok(()) => self.sent(id, now),
             Err(why) => {
                 self.links.remove(&id);
                 self.note_trouble(id, Some(format!("cannot send: {why}")), now);
                 let soon = now + RETRY_SEND;
                 self.retry_at = Some(self.retry_at.map_or(soon, |at| at.min(soon)));
             }
+        }
+    }
+
+    /// A packet was taken; but a dead link takes them as well.
+    fn sent(&mut self, id: SessionId, now: Time) {
+        let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
+        if is_up && !self.troubles.contains_key(&id) {
+            return;
+        }
+        let Some(config) = self.configs.get(&id).cloned() else { return };
+        if !self.closed.contains_key(&kind_of(&config)) {
+            let trouble = self.own_trouble(id, &config);
+            self.note_trouble(id, trouble, now);
+        }
+    }
+
+    /// Sessions of which a silence is about to be judged: SPEC 4, "our own link down … counts as neither".
+    fn suspect_own_links(&mut self, judged: Time) {
+        for id in self.speaker.judged(judged) {
+            let Some(config) = self.configs.get(&id).cloned() else { continue };
+            if let Some(why) = self.own_trouble(id, &config) {
+                self.note_trouble(id, Some(why), judged);
+                let again = judged + RETRY;
+                self.retry_at = Some(self.retry_at.map_or(again, |at| at.min(again)));
+            }
+        }
+    }
+
+    /// What is wrong with our own link to a neighbour: the configured one; else that by which it was heard, if it is on our
+    /// link or was heard just now; else that by which packets to it leave.
+    fn own_trouble(&mut self, id: SessionId, config: &SessionConfig) -> Option<String> {
+        let path = &config.path;
+        if let Some(device) = &path.device {
+            return self.own_links.trouble(device);
+        }
+        let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
+        match self.arrived.get(&id) {
+            Some(index) if *index != 0 && (is_up || !path.hops.is_multi()) => {
+                self.own_links.trouble_of(*index)
+            }
+            _ => self.own_links.trouble_towards(path.remote, path.local),
         }
     }
 
@@ -406,9 +484,10 @@ impl Worker {
     }
 
     fn sleep(&mut self) -> io::Result<()> {
-        let offer = (!self.unheard.is_empty()).then(|| clock::now() + OFFER);
+        let now = self.now();
+        let offer = (!self.unheard.is_empty()).then(|| now + OFFER);
         let due = [self.speaker.poll_timeout(), self.retry_at, offer].into_iter().flatten().min();
-        let now = clock::now();
+        let now = self.now();
         let due = due.map(|at| at.max(now));
         match due {
             // It is set already, and has not gone off.
@@ -445,7 +524,7 @@ impl Worker {
     /// With hundreds of sessions a turn for each packet costs more than the packets. So a turn waits until it may find more
     /// than one; after a quiet time nothing waits, and the kernel's stamp tells when a packet came.
     fn rest(&mut self) {
-        let rested = clock::now().since(self.turned);
+        let rested = self.now().since(self.turned);
         if rested < self.rest && !self.called {
             std::thread::sleep(self.rest.saturating_sub(rested));
             self.rung = true;
@@ -455,8 +534,14 @@ impl Worker {
 
 /// Hands a packet to its session, with the time at which the kernel had it: not before the sockets were last empty, and not
 /// in the future.
-fn take(speaker: &mut Speaker, arrival: &Arrival, payload: &[u8], kind: Kind, drained: Time) {
-    let now = clock::now();
+fn take(
+    speaker: &mut Speaker,
+    arrival: &Arrival,
+    payload: &[u8],
+    kind: Kind,
+    drained: Time,
+    now: Time,
+) -> Option<SessionId> {
     let at = arrival.age.map_or(now, |age| now - age).max(drained).min(now);
     let datagram = Datagram {
         source: arrival.source,
@@ -468,7 +553,7 @@ fn take(speaker: &mut Speaker, arrival: &Arrival, payload: &[u8], kind: Kind, dr
         at,
     };
     // Discards are counted where they happen.
-    let _ = speaker.receive(&datagram, now);
+    speaker.receive(&datagram, now).ok()
 }
 
 fn kind_of(config: &SessionConfig) -> Kind {
@@ -487,3 +572,6 @@ fn delivered(result: io::Result<()>) -> Result<(), String> {
 fn first_port(id: SessionId) -> u16 {
     (std::process::id().wrapping_mul(31).wrapping_add(id.0.wrapping_mul(7)) & 0x3fff) as u16
 }
+
+#[cfg(test)]
+mod tests;

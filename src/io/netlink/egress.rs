@@ -55,11 +55,22 @@ impl Egress {
         tokio::task::spawn_blocking(question).await.ok().flatten()
     }
 
+    /// The index of the device that packets to `to` from `source` leave through; None if there is none, or if it cannot be
+    /// found out. Asked at once, in the calling thread: a route is looked up without the kernel's lock.
+    pub fn way(&self, to: IpAddr, source: Option<IpAddr>) -> Option<u32> {
+        let origin = Origin { source, device: None, fwmark: None };
+        self.put(to, |channel| Ok(way_out(channel, to, &origin)?.ok().flatten()))
+    }
+
     fn ask(&self, to: IpAddr, origin: &Origin) -> Option<String> {
+        self.put(to, |channel| trouble(channel, to, origin))
+    }
+
+    fn put<T>(&self, to: IpAddr, question: impl FnOnce(&mut Channel) -> io::Result<Option<T>>) -> Option<T> {
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match &mut *channel {
-            Some(open) => trouble(open, to, origin),
-            closed => Channel::open().and_then(|open| trouble(closed.insert(open), to, origin)),
+            Some(open) => question(open),
+            closed => Channel::open().and_then(|open| question(closed.insert(open))),
         };
         found.unwrap_or_else(|e| {
             // An answer that comes after all must not be taken for that to the next question.

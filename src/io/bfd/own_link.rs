@@ -1,0 +1,81 @@
+//! Whether our own link towards a neighbour is there at all: without it a silence says nothing of the neighbour.
+//!
+//! Asked in the thread that must not be kept waiting, so nothing here takes the kernel's big lock (RTNL), which a bulk of
+//! changes holds for long: an ioctl for a link's flags, and a look-up of a route, which needs none.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::io::netlink::Egress;
+
+/// linux/sockios.h.
+const SIOCGIFFLAGS: u64 = 0x8913;
+
+/// Asks the kernel, in the network namespace of the thread that first asks.
+#[derive(Debug, Default)]
+pub(super) struct OwnLinks {
+    socket: Option<Socket>,
+    egress: Egress,
+}
+
+impl OwnLinks {
+    /// What is wrong with the link of that name: "our own link eth0 has no carrier"; None if nothing is, or if it cannot be
+    /// found out.
+    pub fn trouble(&mut self, name: &str) -> Option<String> {
+        let flags = match self.flags(name) {
+            Ok(flags) => flags,
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
+                return Some(format!("our own link {name} is not there"));
+            }
+            Err(_) => return None,
+        };
+        let has = |flag: libc::c_int| flags & flag != 0;
+        match (has(libc::IFF_UP), has(libc::IFF_RUNNING)) {
+            (false, _) => Some(format!("our own link {name} is administratively down")),
+            (true, false) => Some(format!("our own link {name} has no carrier")),
+            (true, true) => None,
+        }
+    }
+
+    /// The same of the link with this index.
+    pub fn trouble_of(&mut self, index: u32) -> Option<String> {
+        match nix::net::if_::if_indextoname(index) {
+            Ok(name) => self.trouble(&name.to_string_lossy()),
+            Err(nix::errno::Errno::ENXIO | nix::errno::Errno::ENODEV) => {
+                Some("our own link to it is not there any more".to_owned())
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The same of the link by which packets to `to` leave.
+    pub fn trouble_towards(&mut self, to: IpAddr, from: Option<IpAddr>) -> Option<String> {
+        let index = self.egress.way(to, from)?;
+        self.trouble_of(index)
+    }
+
+    fn flags(&mut self, name: &str) -> io::Result<libc::c_int> {
+        let socket = match &self.socket {
+            Some(socket) => socket,
+            None => self.socket.insert(Socket::new(Domain::IPV4, Type::DGRAM, None)?),
+        };
+        // SAFETY: a plain structure of integers and a union of such, for which all zeroes is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // The last octet stays zero.
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // SAFETY: the socket is open, and the structure lives while the kernel reads and fills it.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGIFFLAGS as _, &raw mut request) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: of this request the kernel has filled in the flags.
+        Ok(libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags }))
+    }
+}

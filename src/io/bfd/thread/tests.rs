@@ -1,0 +1,198 @@
+//! What the thread promises: each fails if a turn does things in another order.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::*;
+use crate::bfd::wire::{Diagnostic, Packet};
+use crate::bfd::{Hops, Path};
+
+const US: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const THEM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// A machine that stalls for three of it would spoil these tests.
+const INTERVAL: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(500);
+const ID: SessionId = SessionId(1);
+
+/// A worker without its loop, with a clock that is moved by hand, and a neighbour that says what it is told to.
+struct Rig {
+    worker: Worker,
+    neighbour: Rc<Socket>,
+    /// Ahead of the real clock by so much, in nanoseconds.
+    ahead: Rc<Cell<i64>>,
+    /// At this reading of the clock that is done first.
+    at: Rc<Cell<i64>>,
+    then: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
+    _bell: UnixStream,
+    _events: Receiver<Event>,
+}
+
+/// In a network namespace of its own.
+fn alone(test: impl FnOnce() + Send + 'static) {
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root: unshare(CLONE_NEWNET)");
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("ip").success());
+        test();
+    };
+    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+impl Rig {
+    /// A session of 10 s x 3 that is Up at both ends' full speed.
+    fn up() -> Self {
+        let (ahead, at) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let then: Rc<RefCell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let (clock_ahead, clock_at, clock_then) = (ahead.clone(), at.clone(), then.clone());
+        let clock = move || {
+            clock_at.set(clock_at.get() - 1);
+            if clock_at.get() == 0 {
+                clock_then.borrow_mut().take().expect("something to do")();
+            }
+            let real = clock::now();
+            Time::from_nanos(real.as_nanos() + clock_ahead.get())
+        };
+        let (bell, ear) = UnixStream::pair().unwrap();
+        let (events, told) = channel(64);
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK).unwrap();
+        let shared = Arc::new(Shared::default());
+        let path = Path { remote: THEM.into(), local: Some(US.into()), device: None, hops: Hops::Single };
+        let config = SessionConfig { path, interval: INTERVAL, multiplier: 3, passive: false, auth: None };
+        lock(&shared.mail).sessions = Some(vec![(ID, config)]);
+        let worker = Worker::new(shared, events, ear, timer, Box::new(clock));
+        let neighbour = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        neighbour.set_ttl_v4(255).unwrap();
+        neighbour.bind(&SocketAddr::new(THEM.into(), 0).into()).unwrap();
+        let neighbour = Rc::new(neighbour);
+        let mut rig = Rig { worker, neighbour, ahead, at, then, _bell: bell, _events: told };
+        rig.turn();
+        rig.says(State::Down, false);
+        rig.turn();
+        rig.says(State::Up, false);
+        rig.turn();
+        // The answer to the Poll for the full speed.
+        rig.says(State::Up, true);
+        rig.turn();
+        assert_eq!(rig.state(), State::Up);
+        assert_eq!(rig.detection(), 3 * INTERVAL);
+        rig
+    }
+
+    fn turn(&mut self) {
+        // Nobody was late: that is another promise.
+        self.worker.wake = None;
+        self.worker.rung = true;
+        // Our own packets come to our own port here: no socket is emptied by reading one.
+        self.worker.batch = BUDGET;
+        assert!(self.worker.turn());
+    }
+
+    fn state(&self) -> State {
+        self.worker.speaker.session(ID).unwrap().state()
+    }
+
+    fn detection(&self) -> Duration {
+        self.worker.speaker.session(ID).unwrap().status().detection_time
+    }
+
+    fn octets(&self, state: State, is_final: bool) -> Vec<u8> {
+        let packet = Packet {
+            diagnostic: Diagnostic::NONE,
+            state,
+            poll: false,
+            is_final,
+            control_plane_independent: false,
+            demand: false,
+            multiplier: 3,
+            my_discriminator: 7,
+            your_discriminator: self.worker.speaker.session(ID).unwrap().discriminator(),
+            desired_min_tx: 10_000_000,
+            required_min_rx: 10_000_000,
+            required_min_echo_rx: 0,
+        };
+        let mut octets = Vec::new();
+        packet.put(0, &mut octets);
+        octets
+    }
+
+    fn says(&self, state: State, is_final: bool) {
+        say(&self.neighbour, &self.octets(state, is_final));
+    }
+
+    fn pass(&self, time: Duration) {
+        self.ahead.set(self.ahead.get() + i64::try_from(time.as_nanos()).unwrap());
+    }
+}
+
+fn say(neighbour: &Socket, octets: &[u8]) {
+    neighbour.send_to(octets, &SocketAddr::new(IpAddr::V4(US), 3784).into()).unwrap();
+}
+
+/// "Before declaring Down, everything already in the socket is read": packets that came while the thread was kept from
+/// running are no silence, and nobody had to be told that it was.
+#[test]
+fn what_waits_in_the_socket_is_heard_before_a_silence_is_judged() {
+    alone(|| {
+        let mut rig = Rig::up();
+        rig.pass(LONG);
+        rig.says(State::Up, false);
+        rig.worker.wake = None;
+        // Nor had poll(2) told of it.
+        rig.worker.rung = false;
+        assert!(rig.worker.turn());
+        assert_eq!(rig.state(), State::Up);
+        rig.pass(LONG);
+        rig.turn();
+        assert_eq!(rig.state(), State::Down, "a silence");
+    });
+}
+
+/// At whatever point of a turn the thread is preempted for many detection times: what came meanwhile waits unread, and is
+/// no silence.
+#[test]
+fn who_is_preempted_in_a_turn_judges_nothing_that_waits_unread() {
+    alone(|| {
+        for point in 1..=12 {
+            let mut rig = Rig::up();
+            // Late enough for a judgement, had nothing come.
+            rig.pass(4 * INTERVAL);
+            rig.says(State::Up, false);
+            let (neighbour, octets, ahead) =
+                (rig.neighbour.clone(), rig.octets(State::Up, false), rig.ahead.clone());
+            rig.then.replace(Some(Box::new(move || {
+                say(&neighbour, &octets);
+                ahead.set(ahead.get() + 500_000_000_000);
+            })));
+            rig.at.set(point);
+            rig.worker.wake = None;
+            rig.worker.rung = false;
+            assert!(rig.worker.turn());
+            assert_eq!(rig.state(), State::Up, "at reading {point} of the clock");
+            rig.at.set(0);
+            rig.turn();
+            assert_eq!(rig.state(), State::Up, "after reading {point} of the clock");
+        }
+    });
+}
+
+/// SO_TIMESTAMPNS: a packet counts from when the kernel had it, however late it is read.
+#[test]
+fn a_packet_is_as_old_as_the_kernel_says() {
+    alone(|| {
+        let mut rig = Rig::up();
+        rig.says(State::Up, false);
+        let (sent, since) = (clock::now(), std::time::Instant::now());
+        while since.elapsed() < Duration::from_millis(200) {
+            std::thread::yield_now();
+        }
+        rig.turn();
+        let session = rig.worker.speaker.session(ID).unwrap();
+        assert!(!session.judges_at(sent - Duration::from_secs(1) + 3 * INTERVAL));
+        assert!(session.judges_at(sent + Duration::from_millis(100) + 3 * INTERVAL));
+    });
+}
