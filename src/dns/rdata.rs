@@ -111,8 +111,7 @@ fn numbers<N: FromStr + ToString>(fields: &[&str]) -> Option<String> {
 /// `\# LENGTH HEX`, in the form of [`words`].
 fn octets(length: &str, hex: &str) -> Option<String> {
     let length: usize = length.parse().ok()?;
-    let is_hex =
-        hex.len().is_multiple_of(2) && hex.len() / 2 == length && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex = hex.len() % 2 == 0 && hex.len() / 2 == length && hex.bytes().all(|b| b.is_ascii_hexdigit());
     is_hex.then(|| format!("\\# {length} {}", hex.to_ascii_uppercase()).trim_end().to_owned())
 }
 

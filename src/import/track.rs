@@ -205,7 +205,7 @@ impl Rhythm {
 }
 
 fn span(ms: u64) -> String {
-    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+    if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 /// keepalived lets a script run beyond its interval, and begins no other meanwhile; here a probe ends before the next begins, so

@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 use crate::{HERE, debian, folder, packages};
 
 /// For boot and script, on a busy machine: alone it takes a quarter of that.
-const SECONDS: &str = "480";
+const SECONDS: &str = "600";
 
 /// What must be shown, in this order.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "installed",
     "judged",
     "started",
@@ -18,6 +18,7 @@ const PARTS: [&str; 14] = [
     "reloaded",
     "upgraded",
     "not upgraded",
+    "upgraded though disabled",
     "restarted after a crash",
     "restarted by the watchdog",
     "swept after the last crash",

@@ -87,14 +87,15 @@ lay_out_network() {
     ip -n isp monitor route >/run/isp.log &
 }
 
-# As an operator would: the `#: ` off, own values in.
+# As an operator would: the `#: ` off, own values in. (A guest that gets no time for a second is not isolated.)
 edit_configuration() {
     sed -i -e 's/^#: \{0,1\}//' \
         -e '/^name = "mainland-http"/,/^rise/{s/^/# /}' \
         -e 's/\["mainland-ping", "mainland-http"\]/["mainland-ping"]/' \
-        -e 's/^\[node\]/[node]\nrouter_id = "203.0.113.2"/' \
+        -e "s/^\[node\]/[node]\nrouter_id = '203.0.113.2'\ncontrol = '\/run\/announcerd\/hk.sock'/" \
         -e 's/^interval = "1s"/interval = "300ms"/; s/^timeout = "800ms".*/timeout = "290ms"/' \
         -e 's/^host = "198.18.0.1".*/host = "198.18.0.1"\nfwmark = 7/' \
+        -e 's/^host = "203.0.113.1".*/&\nfall = 20/' \
         -e 's/checks = \["uplink"\]/checks = ["uplink", "script"]/' \
         -e 's/^failback_delay = .*/failback_delay = "1s"\ndrain = "1s"\nnotify = "\/usr\/local\/bin\/notify.sh"/' \
         /etc/announcer.toml
@@ -105,6 +106,11 @@ edit_configuration() {
         >/usr/local/bin/notify.sh
     chmod 755 /usr/local/bin/notify.sh
     install -m 640 -g announcerd /dev/stdin /etc/announcerd/isp.key <<<"a secret of two"
+}
+
+# What dpkg does once the new files are there.
+upgrade() {
+    /var/lib/dpkg/info/announcerd.postinst configure 0.1.0
 }
 
 apt() {
@@ -177,11 +183,40 @@ ok "upgraded"
 # A file that the new version refuses: the old daemon runs on, and somebody is told.
 pid=$(main_pid)
 echo 'surprise = 1' >>/etc/announcer.toml
-/var/lib/dpkg/info/announcerd.postinst configure 0.1.0 2>&1 | grep "the old one runs on" >/dev/null
+upgrade 2>&1 | grep "the old one runs on" >/dev/null
 [ "$(main_pid)" = "$pid" ]
 sed -i '$d' /etc/announcer.toml
+# One that suits root, and not the daemon's user; a policy that forbids it.
+chown root:root /etc/announcerd/isp.key
+announcerd --check
+upgrade 2>&1 | grep "the old one runs on" >/dev/null
+chown root:announcerd /etc/announcerd/isp.key
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+upgrade 2>&1 | grep "policy-rc.d allows no restart, so the old one runs on" >/dev/null
+rm /usr/sbin/policy-rc.d
+[ "$(main_pid)" = "$pid" ]
+systemctl -q is-active announcerd
 never_removed "by an upgrade that cannot be"
 ok "not upgraded"
+
+# Disabled, but somebody has started it: it runs on. And a password that root's check refuses is the daemon's own.
+systemctl disable announcerd
+chown announcerd:announcerd /etc/announcerd/isp.key
+chmod 600 /etc/announcerd/isp.key
+{ announcerd --check 2>&1 || true; } | grep "chown root:announcerd /etc/announcerd/isp.key, chmod 640" >/dev/null
+upgrade
+within 60 another_runs "$pid"
+within 60 session_is_up
+kernel_has
+isp_has
+never_removed "by an upgrade of a disabled unit"
+not systemctl -q is-enabled announcerd
+systemctl enable announcerd
+chown root:announcerd /etc/announcerd/isp.key
+chmod 640 /etc/announcerd/isp.key
+announcerd --check
+ok "upgraded though disabled"
 
 mkdir -p /run/systemd/system/announcerd.service.d
 printf '[Service]\nWatchdogSec=4\n' >/run/systemd/system/announcerd.service.d/test.conf
