@@ -91,6 +91,10 @@ impl Announcer {
 
     /// SIGTERM. A second one cuts the drain short.
     pub(super) fn on_terminate(&mut self, now: Time) {
+        // An upgrade says `handover` and then waits for the end with a signal.
+        if self.timers.runs(Timer::Handover) {
+            return;
+        }
         let ids: Vec<InstanceId> = self.members.keys().copied().collect();
         if self.stopping.is_some() {
             for id in ids {

@@ -206,8 +206,11 @@ fn a_handover_during_a_drill_hands_back_first() {
         }
         let answer = rig.command(Command::Handover).unwrap();
         assert!(answer.contains("the drill is handed back first"), "{answer}");
+        // How an upgrade waits for the end: it makes no stop of a handover.
+        rig.tell(Event::Terminate);
         rig.until("exit", SECOND * 12, |r| r.exit.is_some());
         assert!(!rig.kernel.has(EXPORT), "{:?}", rig.told());
+        assert!(!rig.has_told("run /stop") && rig.exit == Some(Some(SECOND * 60)), "{:?}", rig.told());
         says(&rig, "interrupted: handover");
         assert_ne!(rig.memory.instances["a"].state, State::Master);
         let mut next = rig.crash(STANDBY, SECOND, true);

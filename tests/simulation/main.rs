@@ -57,6 +57,7 @@ fn ten_thousand_hours() {
     assert!(totals.faults > 1_000 && totals.crashes > 1_000 && totals.pauses > 1_000, "{totals:?}");
     assert!(totals.refused_ops > 1_000 && totals.stolen_objects > 1_000, "{totals:?}");
     assert!(totals.killed_scripts > 100 && totals.resumed > 100 && totals.reloads > 100, "{totals:?}");
+    assert!(totals.handovers > 100 && totals.drills > 100, "{totals:?}");
     let t = totals.troubles;
     assert!(t.sessions > 20_000 && t.collisions > 1_000 && t.expiries > 1_000, "{totals:?}");
     assert!(t.refreshes > 1_000 && t.stalls > 1_000 && t.half_open > 1_000, "{totals:?}");

@@ -13,6 +13,8 @@ use crate::rng::Rng;
 pub struct Scripts {
     running: BTreeMap<ScriptId, Running>,
     pub killed: u64,
+    /// The state whose script came to an end last; none if one was broken off since.
+    pub last: Option<String>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,10 @@ impl Scripts {
         if let Some(running) = self.running.get_mut(&id) {
             self.killed += 1;
             running.killed = true;
-            if !running.immortal {
+            if running.immortal {
+                // Given up, as one that ends.
+                self.last = Some(running.state.clone());
+            } else {
                 running.ends = Some((now + Duration::from_millis(1), ScriptEnd::Killed(9)));
             }
         }
@@ -56,12 +61,22 @@ impl Scripts {
     pub fn step(&mut self, now: Time) -> Vec<(ScriptId, ScriptEnd)> {
         let due = |r: &Running| r.ends.as_ref().is_some_and(|(t, _)| *t <= now);
         let ended: Vec<ScriptId> = self.running.iter().filter(|(_, r)| due(r)).map(|(id, _)| *id).collect();
-        let take = |id: ScriptId| Some((id, self.running.remove(&id)?.ends?.1));
-        ended.into_iter().filter_map(take).collect()
+        let mut all = Vec::new();
+        for id in ended {
+            let Some(Running { state, ends: Some((_, end)), .. }) = self.running.remove(&id) else {
+                continue;
+            };
+            self.last = Some(state);
+            all.push((id, end));
+        }
+        all
     }
 
     /// The daemon is gone, and its scripts with it.
     pub fn clear(&mut self) {
+        if self.running.values().any(|r| !(r.killed && r.immortal)) {
+            self.last = None;
+        }
         self.running.clear();
     }
 

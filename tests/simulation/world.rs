@@ -39,6 +39,8 @@ pub struct Summary {
     pub faults: u64,
     pub crashes: u64,
     pub resumed: u64,
+    pub handovers: u64,
+    pub drills: u64,
     pub pauses: u64,
     pub reloads: u64,
     pub troubles: Troubles,
@@ -57,6 +59,8 @@ impl Summary {
         self.faults += o.faults;
         self.crashes += o.crashes;
         self.resumed += o.resumed;
+        self.handovers += o.handovers;
+        self.drills += o.drills;
         self.pauses += o.pauses;
         self.reloads += o.reloads;
         self.stops += o.stops;
@@ -342,6 +346,7 @@ impl World {
             self.check_takeover(record);
         }
         match (record.from, record.to) {
+            (_, State::Master) if record.drill => self.summary.drills += 1,
             (_, State::Master) => self.summary.takeovers += 1,
             (State::Master, State::Backup) => self.summary.failbacks += 1,
             (_, State::Fault) => self.summary.faults += 1,
@@ -356,8 +361,9 @@ impl World {
         let instance = &status.instances[0];
         assert_eq!(instance.require.as_deref(), Some("met"), "seed {}: {record:?}", self.seed);
         let forced = instance.forced.as_ref().is_some_and(|f| f.state == State::Master);
-        assert!(forced || instance.primary.as_deref() == Some("down"), "seed {}: {record:?}", self.seed);
-        if !forced {
+        let asked = forced || record.drill;
+        assert!(asked || instance.primary.as_deref() == Some("down"), "seed {}: {record:?}", self.seed);
+        if !asked {
             let first_bad = record.timeline.first_bad_probe.expect("failures led here");
             let alive = self.net.uplink_alive_at;
             assert!(alive >= first_bad, "seed {}: took over while isolated: {record:?}", self.seed);
@@ -464,6 +470,9 @@ impl World {
         }
         if let Some(running) = self.scripts.running_state(scenario::INSTANCE) {
             assert_eq!(running, i.state_word(), "a script of another state still runs: {context}");
+        } else if !self.config.instances[0].notify.master.is_empty() {
+            // Whatever crashes and handovers came in between: the scripts know the state.
+            assert_eq!(self.scripts.last.as_deref(), Some(i.state_word()), "the scripts' state: {context}");
         }
     }
 }

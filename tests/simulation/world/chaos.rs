@@ -34,6 +34,7 @@ impl World {
             14 => self.kernel.lose_ack = *self.rng.pick(&[0.0, 0.1]),
             15 => self.drop_hints = !self.drop_hints,
             16 => self.pause(),
+            17 if self.rng.chance(0.3) => self.hand_over(),
             17 => self.crash(),
             18 => self.stop(),
             19 => self.command(),
@@ -46,7 +47,7 @@ impl World {
         let status = self.status();
         let all_up = status.checks.iter().all(|c| c.verdict == "up" && c.failures == 0);
         let i = &status.instances[0];
-        let quiet = i.state == State::Backup && i.forced.is_none() && all_up;
+        let quiet = i.state == State::Backup && i.forced.is_none() && !i.drill && all_up;
         let clean = quiet
             && !self.maintenance
             && !self.net.primary_dead
@@ -111,7 +112,8 @@ impl World {
                 || self.net.primary_dead
                 || self.net.http_dead
                 || self.net.loss > 0.0
-                || self.is_forced(),
+                || self.is_forced()
+                || self.status().instances[0].drill,
             "seed {}",
             self.seed
         );
@@ -124,8 +126,33 @@ impl World {
     /// kill -9 and a restart, soon or late. What the kernel was told is done; nobody hears the answers.
     fn crash(&mut self) {
         self.summary.crashes += 1;
+        self.check_inheritance();
         let down = self.rng.between(Duration::from_millis(10), 100 * SECOND);
         self.start_anew(down, down < 60 * SECOND);
+    }
+
+    /// An upgrade: what the next process finds, and is to go on with, is there; a drill is none of it.
+    fn hand_over(&mut self) {
+        self.summary.handovers += 1;
+        self.stopping = true;
+        self.tell(Event::Command { id: RequestId(1), command: Command::Handover });
+        let bound = self.now + 60 * SECOND;
+        while !self.exited {
+            assert!(self.now < bound, "seed {}: the handover does not end: {:#?}", self.seed, self.status());
+            self.next_chaos = self.now + 600 * SECOND;
+            self.step();
+        }
+        self.next_chaos = self.now + 2 * SECOND;
+        self.check_inheritance();
+        self.start_anew(SECOND, true);
+    }
+
+    /// Nobody is to go on with a MASTER that only a drill made.
+    fn check_inheritance(&self) {
+        let i = &self.status().instances[0];
+        let was_master = self.legacy.memory.instances.values().any(|r| r.state == State::Master);
+        let exercise = i.drill && i.primary.as_deref() != Some("down");
+        assert!(!(exercise && was_master), "seed {}: a drill is remembered: {i:#?}", self.seed);
     }
 
     fn start_anew(&mut self, down: Duration, resumable: bool) {
@@ -169,13 +196,14 @@ impl World {
 
     fn command(&mut self) {
         let instance: announcerd::config::model::Name = scenario::INSTANCE.into();
-        let command = match self.rng.below(5) {
+        let command = match self.rng.below(8) {
             0 => {
                 let state = *self.rng.pick(&[Forced::Master, Forced::Backup]);
                 let lasting = self.rng.chance(0.8).then(|| self.rng.between(SECOND, 600 * SECOND));
                 Command::Force { instance, state, lasting }
             }
             1 | 2 => Command::Auto { instance },
+            5..=7 => Command::Drill { instance, hold: self.rng.between(SECOND, 20 * SECOND) },
             n => Command::Failback { instance, reset_flaps: n == 3 },
         };
         self.tell(Event::Command { id: RequestId(1), command });

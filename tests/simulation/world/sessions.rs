@@ -23,7 +23,7 @@ impl World {
         }
         self.unproved[isp] = true;
         // A stop and a maintenance say it once more, with GRACEFUL_SHUTDOWN, before they withdraw.
-        let draining = self.stopping || self.maintenance;
+        let draining = (self.stopping && self.core.is_stopping()) || self.maintenance;
         let state = self.status().instances[0].state;
         let [master, backup] = &self.wanted[isp];
         for (prefix, heard) in announced {
@@ -54,7 +54,7 @@ impl World {
             let state = self.status().instances[0].state;
             let meds: Meds = view.routes.iter().map(|(p, h)| (*p, h.med)).collect();
             let [master, backup] = &self.wanted[isp];
-            let draining = self.stopping || self.maintenance;
+            let draining = (self.stopping && self.core.is_stopping()) || self.maintenance;
             let right = match state {
                 _ if draining => {
                     meds.is_empty()
