@@ -124,7 +124,7 @@ fn a_silent_peer_is_noticed() {
 fn md5_and_gtsm() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on;");
-    let node = pair.node(&pair.keyed("s3cret"));
+    let node = pair.node(&pair.keyed());
     all_arrives_and_goes(&pair, &bird, &node);
 }
 
@@ -133,7 +133,7 @@ fn md5_and_gtsm() {
 fn md5_and_gtsm_passive() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on;");
-    let node = pair.node(&(pair.keyed("s3cret") + "\npassive = true"));
+    let node = pair.node(&(pair.keyed() + "\npassive = true"));
     all_arrives_and_goes(&pair, &bird, &node);
 }
 
@@ -141,7 +141,7 @@ fn md5_and_gtsm_passive() {
 fn another_md5_key_is_no_session() {
     let pair = Pair::new(&[]);
     let bird = bird(&pair, "password \"s3cret\"; ttl security on; passive on;");
-    let node = pair.node(&pair.keyed("another"));
+    let node = pair.node(&pair.keyed_by("another"));
     until("the reason", &node, || pair.error().is_some());
     let status = peer_status(&pair.us, "peer").unwrap();
     assert_ne!(status.state, "Established");
@@ -209,8 +209,5 @@ fn a_stop_tells_bird_first() {
         let gone = at(&["removed"]).unwrap_or_else(|| panic!("no withdraw in {log}"));
         assert!(heard < told && told < gone, "{log}");
     }
-    assert!(
-        log.contains("Received: Administrative shutdown") || log.to_lowercase().contains("shutdown"),
-        "{log}"
-    );
+    assert!(log.to_lowercase().contains("shutdown"), "{log}");
 }

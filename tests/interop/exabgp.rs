@@ -96,12 +96,21 @@ fn exabgp_connects_to_us() {
     story(false, "passive = true");
 }
 
-/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where ExaBGP connects.
+/// RFC 2385 and RFC 5082, whoever connects; and no hold time (RFC 4271 section 4.2) where ExaBGP does.
+#[test]
+fn md5_and_gtsm_with_exabgp() {
+    secured(true, Pair::keyed);
+}
+
 #[test]
 fn exabgp_connects_with_md5_gtsm_and_no_hold_time() {
+    secured(false, Pair::keyed_and_called);
+}
+
+fn secured(passive: bool, session: fn(&Pair) -> String) {
     let pair = Pair::new(&[]);
-    let _exabgp = exabgp_with(&pair, false, "md5-password s3cret; outgoing-ttl 255; incoming-ttl 255;");
-    let node = pair.node(&pair.keyed_and_called());
+    let _exabgp = exabgp_with(&pair, passive, "md5-password s3cret; outgoing-ttl 255; incoming-ttl 255;");
+    let node = pair.node(&session(&pair));
     pair.wait_advertised(&node);
     let told = |what: &str| {
         [PREFIX, PREFIX6].iter().all(|p| updates(&pair).iter().any(|u| u[what].to_string().contains(p)))

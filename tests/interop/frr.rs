@@ -232,9 +232,8 @@ const GTSM: &str = "ttl-security hops 1";
 #[test]
 fn frr_md5_and_gtsm() {
     let pair = Pair::new(&PRIVATE);
-    let _frr = neighbour_with(&pair, &[KEY, "passive"]);
-    // FRR's listener sends TTL 64 whatever a neighbour's ttl-security says, so GTSM is tested where it connects.
-    let node = pair.node(&pair.keyed("s3cret").replace("ttl_security = true", ""));
+    let _frr = neighbour_with(&pair, &[KEY, GTSM, "passive"]);
+    let node = pair.node(&pair.keyed());
     both_arrive(&pair, &node);
 }
 
@@ -258,7 +257,7 @@ fn frr_connects_to_us_with_md5_gtsm_and_no_hold_time() {
 fn another_md5_key_is_no_session_with_frr() {
     let pair = Pair::new(&PRIVATE);
     let _frr = neighbour_with(&pair, &[KEY, "passive"]);
-    let node = pair.node(&pair.keyed("another").replace("ttl_security = true", ""));
+    let node = pair.node(&pair.keyed_by("another").replace("ttl_security = true", ""));
     until("the reason", &node, || pair.error().is_some_and(|e| e.contains("MD5")));
     assert_ne!(peer_status(&pair.us, "peer").unwrap().state, "Established");
 }

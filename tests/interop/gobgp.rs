@@ -122,12 +122,21 @@ fn gobgp_connects_to_us() {
     story(false, "passive = true");
 }
 
-/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where GoBGP connects.
+/// RFC 2385 and RFC 5082, whoever connects; and no hold time (RFC 4271 section 4.2) where GoBGP does.
+#[test]
+fn md5_and_gtsm_with_gobgp() {
+    secured(true, Pair::keyed);
+}
+
 #[test]
 fn gobgp_connects_with_md5_gtsm_and_no_hold_time() {
+    secured(false, Pair::keyed_and_called);
+}
+
+fn secured(passive: bool, session: fn(&Pair) -> String) {
     let pair = Pair::new(&[]);
-    let _gobgpd = gobgpd_with(&pair, false, "auth-password = \"s3cret\"");
-    let node = pair.node(&pair.keyed_and_called());
+    let _gobgpd = gobgpd_with(&pair, passive, "auth-password = \"s3cret\"");
+    let node = pair.node(&session(&pair));
     pair.wait_advertised(&node);
     let has = |wanted: bool| [PREFIX, PREFIX6].iter().all(|p| rib(&pair, p).is_empty() != wanted);
     until("both prefixes", &node, || has(true));

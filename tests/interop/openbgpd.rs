@@ -113,7 +113,8 @@ fn openbgpd_connects_to_us() {
     story(false, "passive = true");
 }
 
-/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where OpenBGPD connects.
+/// RFC 2385, RFC 5082, and no hold time (RFC 4271 section 4.2), where OpenBGPD connects. (The other way 7.7 on Linux does
+/// not get so far: with `tcp md5sig` its listener answers no SYN that is signed.)
 #[test]
 fn openbgpd_connects_with_md5_gtsm_and_no_hold_time() {
     let pair = Pair::new(&[]);

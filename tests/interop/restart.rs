@@ -80,6 +80,61 @@ fn a_stop_that_keeps_is_not_seen() {
     });
 }
 
+/// One instance keeps and another does not: BIRD keeps the one's routes, and is told of the other's end before it is left.
+#[test]
+fn what_is_not_kept_is_withdrawn() {
+    const OTHER: &str = "198.51.101.0/24";
+    let mut site = site(|config| {
+        for instance in tables(config, "instance") {
+            instance.insert("on_stop".into(), "keep".into());
+            instance.insert("keep_max".into(), "1m".into());
+        }
+        let allowed = config["node"]["allowed_prefixes"].as_array_mut().unwrap();
+        allowed.push(OTHER.into());
+        let other = toml::toml! {
+            name = "other"
+            require = { checks = ["uplink"] }
+            drain = "0s"
+            announce = [{ prefixes = ["198.51.101.0/24"], peers = ["isp-a"] }]
+        };
+        config["instance"].as_array_mut().unwrap().push(Value::Table(other));
+    });
+    let has = |site: &Site, prefix| site.isp.route(prefix, "standby").is_some();
+    until("the other prefix", &site.node, || has(&site, OTHER));
+    site.node.daemon().signal(Signal::SIGTERM).unwrap();
+    assert!(site.node.daemon().wait(LIMIT).unwrap().success());
+    until("BIRD to help", &site.node, || !site.isp.established("standby"));
+    assert!(has(&site, PREFIX) && site.forwards(PREFIX), "{}", site.node.log());
+    assert!(!has(&site, OTHER), "{}", site.node.log());
+}
+
+/// "What did not change is not disturbed": a reload that begins the session anew, which this MASTER requires, is no FAULT.
+#[test]
+fn a_session_that_a_reload_resets_is_no_fault() {
+    let slow = |config: &mut Table| {
+        // The fall time is what the session has to come back; on a busy machine that takes more than a moment.
+        for check in tables(config, "check").filter(|c| c["name"].as_str() == Some("session")) {
+            check.insert("fall".into(), 30.into());
+        }
+    };
+    let site = Site::with("", slow);
+    site.take_over();
+    let mut config = site.config.clone();
+    tables(&mut config, "bgp").for_each(|peer| drop(peer.insert("hold_time".into(), "30s".into())));
+    let watch = Watch::start(&site.lab.standby).unwrap();
+    site.reload(&config);
+    until("the new session", &site.node, || {
+        let said = site.isp.ask("show protocols all standby").unwrap();
+        // BIRD: "Hold timer: 25.1/30".
+        said.lines().any(|l| l.contains("Hold timer:") && l.trim_end().ends_with("/30"))
+    });
+    site.wait_isp_has(true);
+    let states: Vec<&str> = site.node.events().unwrap().iter().map(|e| e.to.word()).collect();
+    assert!(!states.contains(&"FAULT"), "{states:?}\n{}", site.node.log());
+    let lost: Vec<_> = watch.news().into_iter().filter(|c| c.route.to == prefix() && !c.added).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
 /// FIELD 18: stale routes outlive the session (gobgp #1939). A process that does not take over again tells BIRD so: with
 /// the session up, and long before the restart time is over, BIRD lets go of the stale routes. (That End-of-RIB is not
 /// held back for the whole deferral time is `field_18_…` in tests/core/bgp.rs.)

@@ -227,8 +227,13 @@ impl Pair {
         Node::start(&self.us, program(), &config).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The key of TCP MD5 (RFC 2385) where only we can read it; with GTSM (RFC 5082), as lines for [`Pair::node`].
-    pub fn keyed(&self, key: &str) -> String {
+    /// The key that the peers have, and GTSM (RFC 5082): lines for [`Pair::node`].
+    pub fn keyed(&self) -> String {
+        self.keyed_by("s3cret")
+    }
+
+    /// With that key of TCP MD5 (RFC 2385), where only we can read it.
+    pub fn keyed_by(&self, key: &str) -> String {
         self.us.write("/run/key", key).unwrap();
         let secret = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(self.us.path("/run/key"), secret).unwrap();
@@ -237,7 +242,7 @@ impl Pair {
 
     /// The peer connects, with that key and TTL 255, and there is no hold time: lines for [`Pair::node`].
     pub fn keyed_and_called(&self) -> String {
-        self.keyed("s3cret") + "\npassive = true\nhold_time = \"0s\""
+        self.keyed() + "\npassive = true\nhold_time = \"0s\""
     }
 
     /// What went wrong last, as `announcerctl status -j` has it.
