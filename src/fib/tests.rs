@@ -343,13 +343,16 @@ fn address_with(last: u8, len: u8) -> Object {
     Object::Address(AddressObject { dev: "lo".into(), address, len, scope: Scope::Global })
 }
 
+/// What an instance wants.
+type Plan = Vec<(Object, Stage)>;
+
 /// Packets have a way at every moment of a change: the new one comes before the old one goes, if both can stand.
 #[test]
 fn what_comes_comes_before_what_goes() {
     use Stage::{Export, Support};
     let named =
         |name: &str, remote: u8| Object::Tunnel(TunnelObject { name: name.into(), ..tunnel(remote, 0) });
-    let cases: [(&str, Vec<(Object, Stage)>, Vec<(Object, Stage)>, &[&str]); 8] = [
+    let cases: [(&str, Plan, Plan, &[&str]); 8] = [
         (
             "another metric",
             vec![(route_with(0), Support)],
