@@ -80,6 +80,7 @@ impl Run {
                     match op.action {
                         Action::Add(o) | Action::Replace(o) => self.kernel.insert(o.key(), o),
                         Action::Delete(o) => self.kernel.remove(&o.key()),
+                        Action::Examine(_) => None,
                     };
                 }
                 self.timed(|core, now| core.handle_event(Event::Ops(answers), now));

@@ -8,8 +8,9 @@ use super::instance::{ReadGate, ReadInstance};
 use super::model::{Name, Quorum};
 use super::reader::join;
 use super::report::{Report, Span};
+use super::rule::ReadRule;
 use crate::fib::normal;
-use crate::fib::object::Key;
+use crate::fib::object::{Key, RuleObject};
 use crate::net::{Family, Prefix};
 
 /// Runs all of it. Unless all tables were read, what seems to be missing may just not have been: then only the
@@ -18,6 +19,7 @@ pub(super) fn resolve(report: &Report<'_>, checks: &[ReadCheck], instances: &[Re
     let check_names = checks.iter().map(|c| (c.name.as_ref(), &c.path, &c.name_span));
     duplicate_names(report, check_names);
     duplicate_names(report, instances.iter().map(|i| (i.name.as_ref(), &i.path, &i.name_span)));
+    nested_rules(report, instances);
     duplicate_objects(report, instances);
     if !all_read {
         return;
@@ -224,7 +226,37 @@ fn duplicate_objects(report: &Report<'_>, instances: &[ReadInstance]) {
     }
 }
 
+/// Rules of which removing the one would remove the other: the kernel takes for the rule to remove the first of that priority
+/// and table that has what the request names, and a rule with fewer selectors names less.
+fn nested_rules(report: &Report<'_>, instances: &[ReadInstance]) {
+    let rules: Vec<(&ReadRule, RuleObject)> =
+        instances.iter().flat_map(|i| &i.rules).map(|read| (read, normal::rule_object(&read.rule))).collect();
+    for (n, (read, rule)) in rules.iter().enumerate() {
+        let clashes = |(_, other): &&(&ReadRule, RuleObject)| {
+            other != rule && (removes_as_well(rule, other) || removes_as_well(other, rule))
+        };
+        let Some((before, _)) = rules.iter().take(n).find(clashes) else { continue };
+        let line = report.line_of(&before.span);
+        let words = format!(
+            "differs from the rule of line {line} only in that one of them has more of `from`, `to`, `fwmark`, `iif`: at one priority the kernel would remove the one for the other; give them different values of `priority`"
+        );
+        report.error(read.span.clone(), read.path.clone(), words);
+    }
+}
+
+/// True if a request to remove `rule` fits `other`.
+fn removes_as_well(rule: &RuleObject, other: &RuleObject) -> bool {
+    fn fits<T: PartialEq>(named: Option<&T>, has: Option<&T>) -> bool {
+        named.is_none() || named == has
+    }
+    (rule.family, rule.priority, rule.table) == (other.family, other.priority, other.table)
+        && fits(rule.from.as_ref(), other.from.as_ref())
+        && fits(rule.to.as_ref(), other.to.as_ref())
+        && fits(rule.fwmark.as_ref(), other.fwmark.as_ref())
+        && fits(rule.iif.as_ref(), other.iif.as_ref())
+}
+
 /// The metric that the kernel gives the route: for IPv6 none means 1024 (IP6_RT_PRIO_USER).
-fn effective_metric(to: Prefix, metric: u32) -> u32 {
+pub(super) fn effective_metric(to: Prefix, metric: u32) -> u32 {
     if metric == 0 && to.family() == Family::V6 { 1024 } else { metric }
 }

@@ -35,6 +35,9 @@ pub struct TunnelObject {
     pub mtu: Option<u32>,
     /// Administratively up.
     pub up: bool,
+    /// Seen only (ours always are): none of the options that we have no words for, as checksums, sequence numbers, an
+    /// encapsulation in UDP, the encapsulation limit of IPv6.
+    pub plain: bool,
     /// Seen only: the kernel's way to the other end leads into the tunnel itself.
     pub recursive: bool,
 }
@@ -48,9 +51,16 @@ impl TunnelObject {
         mtu_ok && rest(self) == rest(wanted)
     }
 
-    /// True if the kernel can make `wanted` of this one without making it anew: all but the kind of device.
+    /// True if the kernel can make `wanted` of this one without making it anew: all but the kind of device, and options of
+    /// others' making, some of which a change leaves as they are.
     pub fn can_become(&self, wanted: &TunnelObject) -> bool {
-        self.mode == wanted.mode
+        self.mode == wanted.mode && self.plain
+    }
+
+    /// True if the kernel could not tell the packets of the two apart, and so has only one of them.
+    pub fn has_ends_of(&self, other: &TunnelObject) -> bool {
+        let ends = |t: &TunnelObject| (t.mode, t.local, t.remote, t.ikey, t.device.clone());
+        ends(self) == ends(other)
     }
 }
 
@@ -81,6 +91,9 @@ impl fmt::Display for TunnelObject {
             write!(f, " fwmark {:#x}", self.fwmark)?;
         }
         self.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
+        if !self.plain {
+            write!(f, " with options that are not ours")?;
+        }
         if self.up { Ok(()) } else { write!(f, " down") }
     }
 }

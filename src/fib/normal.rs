@@ -86,6 +86,7 @@ pub fn tunnel_object(cfg: &Tunnel) -> TunnelObject {
         fwmark: cfg.fwmark,
         mtu: cfg.mtu,
         up: true,
+        plain: true,
         recursive: false,
     }
 }

@@ -166,13 +166,15 @@ pub enum Action {
     Replace(Object),
     /// Remove the object of ours; gone already is done.
     Delete(Object),
+    /// Changes nothing: look whether the tunnel leads into itself now ([`OpError::Recursive`]).
+    Examine(Object),
 }
 
 impl Action {
     /// The object it is about.
     pub fn object(&self) -> &Object {
         match self {
-            Action::Add(o) | Action::Replace(o) | Action::Delete(o) => o,
+            Action::Add(o) | Action::Replace(o) | Action::Delete(o) | Action::Examine(o) => o,
         }
     }
 
@@ -182,6 +184,7 @@ impl Action {
             Action::Add(_) => "add",
             Action::Replace(_) => "replace",
             Action::Delete(_) => "delete",
+            Action::Examine(_) => "examine",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
+mod order;
 mod tunnels;
 
 use std::cmp::Reverse;
@@ -58,9 +59,24 @@ pub(super) struct Slot {
     refusals: u32,
 }
 
+/// Whether it has been looked, once all the rest was there, that no tunnel leads into itself.
+#[derive(Clone, Debug, Default)]
+enum Ways {
+    #[default]
+    Unknown,
+    /// To be looked at with the next operations.
+    Wanted,
+    /// Being looked at.
+    Asked(Set<OpId>),
+    Known,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
     pub(super) planned: Vec<Planned>,
+    /// One of them at least is a tunnel.
+    has_tunnels: bool,
+    ways: Ways,
     level: Level,
     released: bool,
     /// On its way out: takes nothing from others.
@@ -74,8 +90,12 @@ pub struct Fib {
     pub(super) owners: BTreeMap<InstanceId, Owner>,
     pub(super) wanted: Map<Key, Wanted>,
     pub(super) observed: Map<Key, Object>,
-    /// Who asked for an object that is to go, so that its progress counts.
-    leaving: Map<Key, InstanceId>,
+    /// Who asked for an object that is to go, so that its progress counts, and what it was to that one.
+    leaving: Map<Key, (InstanceId, Stage)>,
+    /// Tunnels that must be made anew though the kernel has nothing to say against them.
+    anew: Set<Key>,
+    /// Looks at a tunnel's way that are under way.
+    looks: Map<OpId, (InstanceId, Key)>,
     pub(super) slots: Map<Key, Slot>,
     ops: Map<OpId, Key>,
     last_op: u64,
@@ -102,7 +122,10 @@ impl Fib {
             self.unwant(id, &gone.key);
         }
         drop(kept);
-        self.owners.insert(id, Owner { planned, level, released, yields, progress: Progress::default() });
+        self.note_lost_mtus(&old, &planned);
+        let has_tunnels = planned.iter().any(|p| matches!(p.object, Object::Tunnel(_)));
+        let (ways, progress) = (Ways::default(), Progress::default());
+        self.owners.insert(id, Owner { planned, has_tunnels, ways, level, released, yields, progress });
         self.apply(id);
         self.recount(id);
     }
@@ -134,7 +157,11 @@ impl Fib {
 
     /// How far an instance's objects are.
     pub fn progress(&self, id: InstanceId) -> Progress {
-        self.owners.get(&id).map(|o| o.progress).unwrap_or_default()
+        let Some(owner) = self.owners.get(&id) else { return Progress::default() };
+        let mut progress = owner.progress;
+        // That the kernel has a tunnel is not all: it has to lead somewhere.
+        progress.support_missing += usize::from(progress.support_missing == 0 && owner.waits_for_ways());
+        progress
     }
 
     /// True if the instance may announce: everything else that it wants is there.
@@ -149,7 +176,7 @@ impl Fib {
 
     /// True if operations are under way or nothing more can be done now.
     pub fn is_quiet(&self) -> bool {
-        self.ops.is_empty() && self.dirty.is_empty()
+        self.ops.is_empty() && self.looks.is_empty() && self.dirty.is_empty()
     }
 
     /// True if something of ours is (or may be) there that nobody wants, an earlier process's leavings included.
@@ -170,18 +197,19 @@ impl Fib {
         }
         let keys = std::mem::take(&mut self.dirty);
         self.is_dirty.clear();
-        let (mut removals, mut additions) = (Vec::new(), Vec::new());
+        let mut turn = Vec::new();
         for key in keys {
             if self.slots.get(&key).and_then(|s| s.retry_at).is_some_and(|at| at > now) {
                 continue;
             }
-            for action in self.actions(&key) {
-                let op = self.start(&key, action);
-                if matches!(op.action, Action::Delete(_)) { removals.push(op) } else { additions.push(op) }
-            }
+            turn.extend(self.actions(&key).into_iter().map(|action| (key.clone(), action)));
+            self.anew.remove(&key);
         }
-        removals.append(&mut additions);
-        removals
+        self.part_tunnels(&mut turn);
+        let turn = self.make_before_break(turn);
+        let mut ops: Vec<Op> = turn.into_iter().map(|(key, action)| self.start(&key, action)).collect();
+        self.look_at_ways(&mut ops);
+        ops
     }
 
     /// When the next refused operation is due.
@@ -211,6 +239,10 @@ impl Fib {
     pub fn done(&mut self, results: Vec<(OpId, Result<(), OpError>)>, now: Time) -> bool {
         let mut unsure = false;
         for (id, result) in results {
+            if let Some((owner, key)) = self.looks.remove(&id) {
+                self.looked(id, owner, &key, result);
+                continue;
+            }
             let Some(key) = self.ops.remove(&id) else { continue };
             unsure |= matches!(result, Err(OpError::NoAnswer | OpError::OursExists));
             self.finish(&key, id, result, now);
@@ -342,17 +374,17 @@ impl Fib {
             return;
         }
         self.uncount(key);
-        self.wanted.remove(key);
+        let stage = self.wanted.remove(key).map_or(Stage::Support, |w| w.stage);
         self.forget_error(key);
         if self.may_be_there(key) {
-            self.leaving.insert(key.clone(), id);
+            self.leaving.insert(key.clone(), (id, stage));
             self.with_progress(id, |p| p.leaving += 1);
         }
         self.mark(key);
     }
 
     fn stop_leaving(&mut self, key: &Key) {
-        if let Some(id) = self.leaving.remove(key) {
+        if let Some((id, _)) = self.leaving.remove(key) {
             self.with_progress(id, |p| p.leaving = p.leaving.saturating_sub(1));
         }
     }
@@ -397,6 +429,9 @@ impl Fib {
     fn actions(&self, key: &Key) -> Vec<Action> {
         let foreign = self.slots.get(key).is_some_and(|s| s.error == Some(OpError::OursExists));
         match (self.wanted.get(key).map(|w| &w.object), self.expected(key)) {
+            (Some(want), Some(have)) if self.anew.contains(key) => {
+                vec![Action::Delete(have.clone()), Action::Add(want.clone())]
+            }
             (Some(want), Some(have)) if have.satisfies(want) => Vec::new(),
             (Some(Object::Tunnel(want)), Some(Object::Tunnel(have))) if have.can_become(want) => {
                 vec![Action::Replace(Object::Tunnel(want.clone()))]
@@ -422,7 +457,7 @@ impl Fib {
         let id = OpId(self.last_op);
         let leaves = match &action {
             Action::Add(o) | Action::Replace(o) => Some(o.clone()),
-            Action::Delete(_) => None,
+            Action::Delete(_) | Action::Examine(_) => None,
         };
         self.slots.entry(key.clone()).or_default().in_flight.push((id, leaves));
         self.ops.insert(id, key.clone());
@@ -553,7 +588,7 @@ impl Fib {
         for key in keys {
             self.refresh(&key);
         }
-        let leaving = self.leaving.values().filter(|o| **o == id).count();
+        let leaving = self.leaving.values().filter(|(owner, _)| *owner == id).count();
         self.with_progress(id, |p| p.leaving = leaving);
     }
 
@@ -571,8 +606,11 @@ impl Fib {
             && if was {
                 owner.progress.support_refused == 0
             } else {
-                self.known && owner.progress.support_missing == 0
+                self.known && owner.progress.support_missing == 0 && owner.knows_ways()
             };
+        if owner.released || owner.level != Level::Full || owner.progress.support_missing > 0 {
+            owner.ways = Ways::Unknown;
+        }
         if owner.released != was {
             self.apply(id);
         }

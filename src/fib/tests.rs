@@ -35,6 +35,7 @@ fn tunnel(n: u8, variant: u8) -> TunnelObject {
         fwmark: 0,
         mtu: None,
         up: true,
+        plain: true,
         recursive: false,
     }
 }
@@ -135,6 +136,7 @@ impl World {
                 self.kernel.remove(&key);
                 Ok(())
             }
+            Action::Examine(_) => Ok(()),
         }
     }
 
@@ -269,7 +271,7 @@ fn a_tunnel_that_must_be_made_anew_takes_along_what_hangs_on_it() {
     fib.set_level(OWNERS[0], Level::Full, false);
     fib.dump_started();
     fib.dumped(Vec::new());
-    assert_eq!(answer_all(&mut fib, now), ["add tunnel", "add route"]);
+    assert_eq!(answer_all(&mut fib, now), ["add tunnel", "add route", "examine tunnel"]);
     wants(&mut fib, with(1));
     assert_eq!(answer_all(&mut fib, now), ["delete tunnel", "add tunnel", "add route"]);
     assert!(fib.is_released(OWNERS[0]));
@@ -300,8 +302,180 @@ fn a_tunnel_that_leads_into_itself_is_not_there() {
     dump(&mut fib, &lost);
     assert!(fib.take_notes().is_empty(), "said once");
     dump(&mut fib, &tunnel(9, 0));
-    assert_eq!(answer_all(&mut fib, now), ["add route"]);
+    assert_eq!(answer_all(&mut fib, now), ["examine tunnel", "add route"]);
     assert!(fib.is_released(OWNERS[0]) && error(&fib).is_none());
     dump(&mut fib, &lost);
     assert!(!fib.is_released(OWNERS[0]));
+}
+
+/// Ours as MASTER, all of it there.
+fn master(objects: Vec<(Object, Stage)>) -> Fib {
+    let (mut fib, now) = (Fib::default(), Time::default());
+    wants(&mut fib, objects);
+    fib.set_level(OWNERS[0], Level::Full, false);
+    fib.dump_started();
+    fib.dumped(Vec::new());
+    answer_all(&mut fib, now);
+    assert!(fib.is_released(OWNERS[0]));
+    fib
+}
+
+fn route_with(metric: u32) -> Object {
+    let Object::Route(route) = object(1, 0) else { panic!("a route") };
+    Object::Route(RouteObject { metric, ..route })
+}
+
+fn rule_with(priority: u32) -> Object {
+    let from = "10.10.10.0/30".parse().ok();
+    Object::Rule(RuleObject {
+        family: Family::V4,
+        priority,
+        from,
+        to: None,
+        fwmark: None,
+        iif: None,
+        table: 100,
+    })
+}
+
+fn address_with(last: u8, len: u8) -> Object {
+    let address = std::net::Ipv4Addr::new(192, 0, 2, last).into();
+    Object::Address(AddressObject { dev: "lo".into(), address, len, scope: Scope::Global })
+}
+
+/// What an instance wants.
+type Plan = Vec<(Object, Stage)>;
+
+/// Packets have a way at every moment of a change: the new one comes before the old one goes, if both can stand.
+#[test]
+fn what_comes_comes_before_what_goes() {
+    use Stage::{Export, Support};
+    let named =
+        |name: &str, remote: u8| Object::Tunnel(TunnelObject { name: name.into(), ..tunnel(remote, 0) });
+    let cases: [(&str, Plan, Plan, &[&str]); 8] = [
+        (
+            "another metric",
+            vec![(route_with(0), Support)],
+            vec![(route_with(9), Support)],
+            &["add route", "delete route"],
+        ),
+        (
+            "another priority",
+            vec![(rule_with(1), Support)],
+            vec![(rule_with(2), Support)],
+            &["add rule", "delete rule"],
+        ),
+        (
+            "announced with another metric",
+            vec![(route_with(0), Export)],
+            vec![(route_with(9), Export)],
+            &["add route", "delete route"],
+        ),
+        (
+            "not announced any more: a withdraw does not wait",
+            vec![(route_with(0), Export)],
+            vec![(rule_with(1), Support)],
+            &["delete route", "add rule"],
+        ),
+        (
+            "another tunnel",
+            vec![(named("gre4", 4), Support), (route_on("gre4"), Support)],
+            vec![(named("gre6", 6), Support), (route_on("gre6"), Support)],
+            &["add tunnel", "replace route", "delete tunnel"],
+        ),
+        (
+            "another name for the same ends: the kernel has only one",
+            vec![(named("gre4", 4), Support), (route_on("gre4"), Support)],
+            vec![(named("gre6", 4), Support), (route_on("gre6"), Support)],
+            &["delete tunnel", "add tunnel", "replace route"],
+        ),
+        (
+            "another address of the same network: it would go with the first",
+            vec![(address_with(1, 24), Support)],
+            vec![(address_with(2, 24), Support)],
+            &["delete address", "add address"],
+        ),
+        (
+            "another address",
+            vec![(address_with(1, 32), Support)],
+            vec![(address_with(2, 32), Support)],
+            &["add address", "delete address"],
+        ),
+    ];
+    for (what, before, after, expected) in cases {
+        let mut fib = master(before);
+        wants(&mut fib, after);
+        assert_eq!(answer_all(&mut fib, Time::default()), expected, "{what}");
+    }
+}
+
+/// In place the kernel would refuse each for the sake of the other.
+#[test]
+fn tunnels_that_swap_their_keys_are_both_made_anew_in_one_turn() {
+    let keyed = |n: u8, key: u32| {
+        let ends = TunnelObject { ikey: Some(key), okey: Some(key), ..tunnel(1, 0) };
+        (Object::Tunnel(TunnelObject { name: format!("gre{n}"), ..ends }), Stage::Support)
+    };
+    let mut fib = master(vec![keyed(1, 1), keyed(2, 2), keyed(3, 3)]);
+    wants(&mut fib, vec![keyed(1, 2), keyed(2, 1), keyed(3, 4)]);
+    let turn = fib.plan(Time::default());
+    let words: Vec<String> =
+        turn.iter().map(|op| format!("{} {}", op.action.verb(), op.action.object())).collect();
+    let tunnel = |verb: &str, n: u8, key: u32| {
+        format!("{verb} gre{n} mode gre local 203.0.113.2 remote 198.18.0.1 ttl 64 key {key}")
+    };
+    let expected = [("delete", 1, 1), ("delete", 2, 2), ("add", 1, 2), ("add", 2, 1), ("replace", 3, 4)]
+        .map(|(v, n, k)| tunnel(v, n, k));
+    assert_eq!(words, expected);
+    // A ring of three is no other matter; and who only takes what another gives up waits for that one.
+    let mut fib = master(vec![keyed(1, 1), keyed(2, 2)]);
+    wants(&mut fib, vec![keyed(2, 1)]);
+    assert_eq!(answer_all(&mut fib, Time::default()), ["delete tunnel", "replace tunnel"]);
+}
+
+/// Only when it makes a tunnel does the kernel work out an MTU for it.
+#[test]
+fn a_tunnel_whose_mtu_is_no_longer_said_is_made_anew() {
+    let with = |mtu| vec![(Object::Tunnel(TunnelObject { mtu, ..tunnel(1, 0) }), Stage::Support)];
+    let mut fib = master(with(Some(1400)));
+    wants(&mut fib, with(Some(1300)));
+    assert_eq!(answer_all(&mut fib, Time::default()), ["replace tunnel"]);
+    wants(&mut fib, with(None));
+    assert_eq!(answer_all(&mut fib, Time::default()), ["delete tunnel", "add tunnel"]);
+    wants(&mut fib, with(None));
+    assert!(answer_all(&mut fib, Time::default()).is_empty());
+}
+
+/// What others did to a tunnel of ours, and we have no words for, is not left as it is.
+#[test]
+fn a_tunnel_with_strange_options_is_made_anew() {
+    let mut fib = master(vec![(Object::Tunnel(tunnel(1, 0)), Stage::Support)]);
+    fib.dump_started();
+    fib.dumped(vec![Object::Tunnel(TunnelObject { plain: false, ..tunnel(1, 0) })]);
+    assert_eq!(answer_all(&mut fib, Time::default()), ["delete tunnel", "add tunnel"]);
+}
+
+/// The way is looked at when everything is there, and the announcement waits for what is found.
+#[test]
+fn the_announcement_waits_for_a_look_at_the_way() {
+    let (mut fib, now) = (Fib::default(), Time::default());
+    wants(&mut fib, vec![(Object::Tunnel(tunnel(9, 0)), Stage::Base), (route_on("lo"), Stage::Export)]);
+    fib.set_level(OWNERS[0], Level::Full, false);
+    fib.dump_started();
+    fib.dumped(vec![Object::Tunnel(tunnel(9, 0))]);
+    let verbs = |ops: &[Op]| ops.iter().map(|op| op.action.verb()).collect::<Vec<_>>();
+    let look = fib.plan(now);
+    assert_eq!(verbs(&look), ["examine"]);
+    assert_eq!(fib.progress(OWNERS[0]).support_missing, 1, "nobody knows whether it works");
+    fib.done(vec![(look[0].id, Err(OpError::Recursive("198.18.0.9".into())))], now);
+    assert!(fib.plan(now).is_empty() && !fib.is_released(OWNERS[0]));
+    assert_eq!(fib.progress(OWNERS[0]).support_refused, 1);
+    assert_eq!(fib.take_notes().len(), 1);
+    fib.dump_started();
+    fib.dumped(vec![Object::Tunnel(tunnel(9, 0))]);
+    let look = fib.plan(now);
+    assert_eq!(verbs(&look), ["examine"]);
+    fib.done(vec![(look[0].id, Ok(()))], now);
+    assert!(fib.is_released(OWNERS[0]));
+    assert_eq!(verbs(&fib.plan(now)), ["add"]);
 }

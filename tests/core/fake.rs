@@ -80,8 +80,14 @@ impl Kernel {
         }
         let object = action.object().clone();
         let text = words(&object);
-        if let Some((_, error)) = self.refuses.iter().find(|(part, _)| text.contains(part)) {
+        let looks = matches!(action, Action::Examine(_));
+        let refusal = self.refuses.iter().find(|(part, _)| text.contains(part)).map(|(_, error)| error);
+        // That its way leads back is for a look to find.
+        if let Some(error) = refusal.filter(|error| matches!(error, OpError::Recursive(_)) == looks) {
             return Err(error.clone());
+        }
+        if let Action::Examine(_) = action {
+            return Ok(());
         }
         for (needed, part) in &self.needs {
             if text.contains(part) && !self.objects.keys().any(|k| k.contains(needed)) {

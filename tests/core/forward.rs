@@ -4,7 +4,7 @@ use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
-use crate::rig::{EXPORT, Rig, STANDBY, link};
+use crate::rig::{EXPORT, Rig, STANDBY, link, with};
 
 const TUNNEL: &str = r#"
 [[instance.tunnel]]
@@ -39,6 +39,8 @@ fn tunnels_come_first_and_go_last() {
         "add route 10.10.0.0/16 via 172.16.1.9",
         "add route 10.30.0.0/16 dev gre1",
         "add rule from 10.10.10.0/30 lookup 100 priority 10000",
+        // With all of it in place: does the tunnel lead into itself?
+        "examine tunnel gre1 mode gre local 203.0.113.2 remote 198.18.1.1 ttl 64",
         "add route 198.51.100.0/24 dev lo",
         "run /master",
     ];
@@ -80,6 +82,42 @@ fn a_tunnel_that_cannot_be_made_holds_the_announcement_back() {
     assert!(rig.logs.iter().any(|l| l.contains("module ip_gre is missing")), "{:?}", rig.logs);
     rig.kernel.refuses.clear();
     rig.until("the announcement", 40 * SECOND, |r| r.kernel.has(EXPORT));
+}
+
+/// A route of ours that draws the tunnel's own packets in shows when it is there: before anything is announced, not after.
+#[test]
+fn a_tunnel_that_leads_into_itself_is_seen_before_the_announcement() {
+    let mut rig = Rig::settled(&format!("{STANDBY}{TUNNEL}"));
+    let lost = announcerd::fib::object::OpError::Recursive("198.18.1.1".into());
+    rig.kernel.refuses = vec![("tunnel gre1", lost)];
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, 60 * SECOND);
+    rig.run(20 * SECOND);
+    assert!(!rig.has_told(EXPORT) && !rig.has_told("run /master"), "{:?}", rig.told());
+    assert!(rig.logs.iter().any(|l| l.contains("leads into the tunnel itself")), "{:?}", rig.logs);
+    // Somebody gives the tunnel's packets a way of their own.
+    rig.kernel.refuses.clear();
+    rig.until("the announcement", 30 * SECOND, |r| r.kernel.has(EXPORT));
+}
+
+/// Make before break: a reload of a MASTER leaves no moment in which packets take another way.
+#[test]
+fn a_reload_makes_before_it_breaks() {
+    let text = format!("{STANDBY}{TUNNEL}");
+    let mut rig = Rig::master(&text);
+    let renumbered = with(&text, "table = 100", "table = 101");
+    let moved = with(&renumbered, "dev = \"gre1\"", "dev = \"gre1\"\nmetric = 50");
+    rig.reload(&moved);
+    rig.run(SECOND);
+    assert_eq!(
+        rig.told(),
+        [
+            "add route 10.30.0.0/16 dev gre1 metric 50",
+            "add rule from 10.10.10.0/30 lookup 101 priority 10000",
+            "delete rule from 10.10.10.0/30 lookup 100 priority 10000",
+            "delete route 10.30.0.0/16 dev gre1",
+        ]
+    );
 }
 
 const GATEWAYS: &str = r#"

@@ -120,7 +120,7 @@ fn what_a_crash_left_is_adopted_or_swept() {
     let told = rig.told();
     assert_eq!(
         told,
-        ["delete route 10.10.0.0/16 via 172.16.1.9", "add route 10.11.0.0/16 via 172.16.1.9", "a MASTER"]
+        ["add route 10.11.0.0/16 via 172.16.1.9", "delete route 10.10.0.0/16 via 172.16.1.9", "a MASTER"]
     );
     // Not to be resumed: swept, and then the ordinary rules.
     let mut rig = Rig::master(STANDBY).crash(STANDBY, SECOND, false);

@@ -45,9 +45,9 @@ fn objects_change_in_their_place() {
     assert_eq!(
         rig.told(),
         [
-            "delete route 10.20.0.0/16 dev lo",
             "add route 10.30.0.0/16 dev lo",
             "replace route 10.10.0.0/16 via 172.16.1.8",
+            "delete route 10.20.0.0/16 dev lo",
         ]
     );
 }

@@ -93,7 +93,7 @@ impl Kernel {
                 self.objects.remove(&key);
                 Ok(())
             }
-            (Action::Delete(_), _) => Ok(()),
+            (Action::Delete(_) | Action::Examine(_), _) => Ok(()),
         }
     }
 

@@ -61,7 +61,7 @@ fn a_change_leaves_everything_else_as_it_was() {
         reload(&line, &node, &config("mode = \"gre\"\nikey = 8\nokey = 9\nttl = 100\nmtu = 1380"));
         has_all(&is(), &rest);
         has_all(&is(), &["ikey 0.0.0.8", "okey 0.0.0.9", "ttl 100", "mtu 1380"]);
-        reload(&line, &node, &config("mode = \"gre\"\npmtudisc = false"));
+        reload(&line, &node, &config("mode = \"gre\"\npmtudisc = false\nmtu = 1380"));
         has_all(&is(), &rest);
         has_all(&is(), &["ttl inherit", "nopmtudisc"]);
         assert!(!is().contains("key"), "{}", is());
@@ -74,6 +74,17 @@ fn a_change_leaves_everything_else_as_it_was() {
         line.ip("link set gre1 down");
         line.wait_for_ip(&node, "link show gre1", ",UP", true);
         assert_eq!(index(&line, "gre1"), number);
+        // Options that we have no words for, too: such a one is made anew.
+        line.ip("link set gre1 type gre local 203.0.113.2 remote 203.0.113.1 csum seq");
+        line.wait_for_ip(&node, "-d link show gre1", "csum", false);
+        line.wait_for_ip(&node, "route", "198.51.100.0/24 dev gre1", true);
+        line.wait_for_kernel(&node);
+        has_all(&is(), &rest);
+        // And the kernel's own MTU, when the file says none any more.
+        reload(&line, &node, &config("mode = \"gre\"\npmtudisc = false"));
+        has_all(&is(), &rest);
+        has_all(&is(), &["mtu 1476"]);
+        has_all(&line.ip("route"), &["198.51.100.0/24 dev gre1"]);
         line.ip("link delete gre1");
         line.wait_for_ip(&node, "route", "198.51.100.0/24 dev gre1", true);
         line.wait_for_kernel(&node);
@@ -99,6 +110,91 @@ fn a_change_leaves_everything_else_as_it_was() {
         );
         assert!(!line.ip("link").contains("gre1"));
         assert!(!line.ip("rule").contains("10.10.10"));
+    });
+}
+
+/// Every mode is changed in place, and keeps what was not changed.
+#[test]
+fn every_mode_is_changed_in_place() {
+    guest::inside("lifecycle::every_mode_is_changed_in_place", || {
+        let line = Line::new();
+        let text = |mode: &str, ttl: u8, tos: u8| {
+            let ends = match mode {
+                "ip6gre" | "ip6tnl" => "local = \"2001:db8::2\"\nremote = \"2001:db8::1\"",
+                _ => "local = \"203.0.113.2\"\nremote = \"203.0.113.1\"",
+            };
+            format!(
+                "[[instance]]\nname = \"main\"\ndrain = \"0s\"\n[[instance.tunnel]]\nname = \"t1\"\nmode = \"{mode}\"\n{ends}\n\
+                 ttl = {ttl}\ntos = {tos}\nfwmark = 5\ndevice = \"wire\"\n"
+            )
+        };
+        let mut node: Option<Node> = None;
+        for mode in ["ipip", "sit", "ip6gre", "ip6tnl", "gretap"] {
+            let words = match mode {
+                "ip6gre" | "ip6tnl" => ["hoplimit 77", "tclass 0x20"],
+                _ => ["ttl 77", "tos 0x20"],
+            };
+            let first = text(mode, 200, 0x10);
+            match &node {
+                Some(node) => reload(&line, node, &first),
+                None => {
+                    let started = Node::start(&line.near, program(), &first).unwrap();
+                    line.wait_for_kernel(&started);
+                    node = Some(started);
+                }
+            }
+            let node = node.as_ref().expect("it has been started");
+            let number = index(&line, "t1");
+            reload(&line, node, &text(mode, 77, 0x20));
+            let is = line.ip("-d link show t1");
+            has_all(&is, &words);
+            has_all(&is, &["fwmark 0x5", "dev wire", "alias announcerd proto 187", ",UP"]);
+            assert_eq!(index(&line, "t1"), number, "{mode} was changed in place");
+        }
+    });
+}
+
+/// Two tunnels of ours that exchange their keys: in place the kernel refuses each for the sake of the other.
+#[test]
+fn keys_are_swapped() {
+    guest::inside("lifecycle::keys_are_swapped", || {
+        let line = Line::new();
+        let text = |keys: [u8; 2]| {
+            let tunnel = |n: usize, key: u8| {
+                format!(
+                    "[[instance.tunnel]]\nname = \"gre{n}\"\nmode = \"gre\"\nlocal = \"203.0.113.2\"\n\
+                     remote = \"203.0.113.1\"\nkey = {key}\n[[instance.route]]\nto = \"198.51.{n}.0/24\"\ndev = \"gre{n}\"\n"
+                )
+            };
+            format!("[[instance]]\nname = \"main\"\n{}{}", tunnel(1, keys[0]), tunnel(2, keys[1]))
+        };
+        let node = Node::start(&line.near, program(), &text([1, 2])).unwrap();
+        line.wait_for_kernel(&node);
+        reload(&line, &node, &text([2, 1]));
+        has_all(&line.ip("-d link show gre1"), &["key 0.0.0.2"]);
+        has_all(&line.ip("-d link show gre2"), &["key 0.0.0.1"]);
+        has_all(&line.ip("route"), &["198.51.1.0/24 dev gre1", "198.51.2.0/24 dev gre2"]);
+        assert!(!node.log().contains("same ends"), "{}", node.log());
+    });
+}
+
+/// A rule of our own that leads the tunnel's packets into it is seen before anything is announced, not after.
+#[test]
+fn nothing_is_announced_over_a_tunnel_that_leads_into_itself() {
+    guest::inside("lifecycle::nothing_is_announced_over_a_tunnel_that_leads_into_itself", || {
+        let line = Line::new();
+        let text = "[[instance]]\nname = \"main\"\n[[instance.tunnel]]\nname = \"gre1\"\nmode = \"gre\"\n\
+             local = \"203.0.113.2\"\nremote = \"203.0.113.1\"\n\
+             [[instance.route]]\nto = \"default\"\ndev = \"gre1\"\ntable = 100\n\
+             [[instance.rule]]\nto = \"203.0.113.1/32\"\ntable = 100\n\
+             [[instance.route]]\nto = \"192.0.2.0/24\"\ndev = \"lo\"\n";
+        let mut news = std::process::Command::new("ip");
+        news.args(["monitor", "route"]);
+        news.stdout(std::fs::File::create(line.near.path("/run/news")).unwrap());
+        let _news = line.near.spawn(&mut news).unwrap();
+        let node = Node::start(&line.near, program(), text).unwrap();
+        line.wait_for_error(&node, "gre1", "leads into the tunnel itself");
+        assert!(!line.near.read("/run/news").contains("192.0.2.0/24"), "{}", line.near.read("/run/news"));
     });
 }
 

@@ -79,3 +79,58 @@ impl OwnLinks {
         Ok(libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    fn ip(words: &str) {
+        assert!(Command::new("ip").args(words.split(' ')).status().expect("ip").success(), "ip {words}");
+    }
+
+    /// The kernel tells of a carrier a moment after it went.
+    fn until(words: Option<&str>, mut asked: impl FnMut() -> Option<String>) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = asked();
+            if said.as_deref() == words {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{said:?} and not {words:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_link_is_there_or_not_by_name_by_number_and_by_route() {
+        let run = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root: unshare(CLONE_NEWNET)");
+            ip("link add near type veth peer name far");
+            ip("address add 192.0.2.1/24 dev near");
+            ip("link set near up");
+            ip("link set far up");
+            let mut links = OwnLinks::default();
+            let index = nix::net::if_::if_nametoindex("near").unwrap();
+            let to = "192.0.2.9".parse().unwrap();
+            until(None, || links.trouble("near"));
+            until(None, || links.trouble_of(index));
+            until(None, || links.trouble_towards(to, None));
+            ip("link set far down");
+            let dead = Some("our own link near has no carrier");
+            until(dead, || links.trouble("near"));
+            until(dead, || links.trouble_of(index));
+            until(dead, || links.trouble_towards(to, None));
+            ip("link set near down");
+            until(Some("our own link near is administratively down"), || links.trouble_of(index));
+            ip("link delete near");
+            until(Some("our own link near is not there"), || links.trouble("near"));
+            until(Some("our own link to it is not there any more"), || links.trouble_of(index));
+        };
+        std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}

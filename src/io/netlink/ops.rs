@@ -166,7 +166,8 @@ impl Worker {
             }
             Action::Add(Object::Tunnel(_))
             | Action::Replace(Object::Tunnel(_))
-            | Action::Delete(Object::Tunnel(_)) => {}
+            | Action::Delete(Object::Tunnel(_))
+            | Action::Examine(_) => {}
         }
     }
 
@@ -351,7 +352,7 @@ fn needs_a_look(action: &Action) -> bool {
         }
         Action::Replace(Object::Rule(_)) | Action::Delete(Object::Rule(_) | Object::Tunnel(_)) => false,
         Action::Replace(_) | Action::Delete(Object::Address(_)) => true,
-        Action::Add(_) => false,
+        Action::Add(_) | Action::Examine(_) => false,
     }
 }
 

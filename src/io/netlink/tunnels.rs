@@ -93,6 +93,10 @@ pub(super) fn execute(
     if let Action::Delete(_) = action {
         return ours.map_or(Ok(()), |link| remove(channel, link.index));
     }
+    if let Action::Examine(_) = action {
+        let lost = ours.is_some_and(|link| leads_into_itself(channel, link.index, tunnel));
+        return if lost { Err(OpError::Recursive(tunnel.remote.to_string())) } else { Ok(()) };
+    }
     let device = match &tunnel.device {
         None => None,
         Some(dev) => Some(index_of(dev).ok_or_else(|| OpError::NoDevice(dev.clone()))?),

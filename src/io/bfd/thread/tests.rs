@@ -19,6 +19,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(500);
 const ID: SessionId = SessionId(1);
 
+/// What is to happen at a reading of the clock.
+type Then = Rc<RefCell<Option<Box<dyn FnOnce()>>>>;
+
 /// A worker without its loop, with a clock that is moved by hand, and a neighbour that says what it is told to.
 struct Rig {
     worker: Worker,
@@ -27,7 +30,7 @@ struct Rig {
     ahead: Rc<Cell<i64>>,
     /// At this reading of the clock that is done first.
     at: Rc<Cell<i64>>,
-    then: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
+    then: Then,
     _bell: UnixStream,
     _events: Receiver<Event>,
 }
@@ -47,7 +50,7 @@ impl Rig {
     /// A session of 10 s x 3 that is Up at both ends' full speed.
     fn up() -> Self {
         let (ahead, at) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        let then: Rc<RefCell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let then: Then = Rc::default();
         let (clock_ahead, clock_at, clock_then) = (ahead.clone(), at.clone(), then.clone());
         let clock = move || {
             clock_at.set(clock_at.get() - 1);

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_core::{DefaultNla, Nla, NlasIterator, Parseable, ParseableParametrized, parse_string};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    GreIOFlags, InfoData, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, Ip6TunnelFlags, LinkAttribute,
-    LinkFlags, LinkHeader, LinkInfo,
+    GreEncapType, GreIOFlags, InfoData, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, Ip6TunnelFlags,
+    LinkAttribute, LinkFlags, LinkHeader, LinkInfo, TunnelEncapType,
 };
 
 use crate::config::model::TunnelMode;
@@ -97,6 +97,7 @@ impl SeenLink {
             fwmark: 0,
             mtu: self.mtu,
             up: self.up,
+            plain: true,
             recursive: false,
         };
         let nlas = NlasIterator::new(&self.data[..]).flatten();
@@ -142,9 +143,12 @@ fn take_gre(t: &mut TunnelObject, nlas: impl Iterator<Item = InfoGre>, name_of: 
             InfoGre::Tos(tos) => t.tos = tos,
             InfoGre::PathMTUDiscovery(is) => t.pmtudisc = is,
             InfoGre::FwMask(mark) => t.fwmark = mark,
+            InfoGre::EncapType(kind) => t.plain &= kind == GreEncapType::None,
+            InfoGre::CollectMetadata => t.plain = false,
             _ => {}
         }
     }
+    t.plain &= (in_flags | out_flags).difference(GreIOFlags::Key).is_empty();
     (t.ikey, t.okey) = keys((in_flags, ikey), (out_flags, okey));
 }
 
@@ -164,6 +168,8 @@ fn take_gre6(t: &mut TunnelObject, nlas: impl Iterator<Item = InfoGre6>, name_of
             InfoGre6::Ttl(ttl) => t.ttl = ttl,
             InfoGre6::FlowLabel(word) => flow = word,
             InfoGre6::FwMask(mark) => t.fwmark = mark,
+            InfoGre6::EncapType(kind) => t.plain &= kind == GreEncapType::None,
+            InfoGre6::CollectMetadata => t.plain = false,
             InfoGre6::Other(nla) if nla.kind() == IFLA_GRE_FLAGS => {
                 let mut value = [0; 4];
                 if nla.value_len() == value.len() {
@@ -174,6 +180,7 @@ fn take_gre6(t: &mut TunnelObject, nlas: impl Iterator<Item = InfoGre6>, name_of
             _ => {}
         }
     }
+    t.plain &= (in_flags | out_flags).difference(GreIOFlags::Key).is_empty() && is_plain6(flags);
     (t.ikey, t.okey) = keys((in_flags, ikey), (out_flags, okey));
     t.tos = traffic_class(flags, flow);
 }
@@ -195,10 +202,13 @@ fn take_iptunnel(
             InfoIpTunnel::FwMark(mark) => t.fwmark = mark,
             InfoIpTunnel::FlowInfo(word) => flow = word,
             InfoIpTunnel::Ipv6Flags(found) => flags = found,
+            InfoIpTunnel::EncapType(kind) => t.plain &= kind == TunnelEncapType::None,
+            InfoIpTunnel::CollectMetadata => t.plain = false,
             _ => {}
         }
     }
     if t.mode == TunnelMode::Ip6tnl {
+        t.plain &= is_plain6(flags);
         t.tos = traffic_class(flags, flow);
     }
 }
@@ -222,6 +232,16 @@ fn flags6(tos: u8) -> Ip6TunnelFlags {
     let mut flags = Ip6TunnelFlags::IgnEncapLimit;
     flags.set(Ip6TunnelFlags::UseOrigTclass, tos == INHERIT);
     flags
+}
+
+/// The flags that [`flags6`] sets or not; what the kernel adds for itself does not count.
+fn is_plain6(flags: Ip6TunnelFlags) -> bool {
+    let others = Ip6TunnelFlags::UseOrigFlowlabel
+        | Ip6TunnelFlags::Mip6Dev
+        | Ip6TunnelFlags::RcvDscpCopy
+        | Ip6TunnelFlags::UseOrigFwMark
+        | Ip6TunnelFlags::AllowLocalRemote;
+    flags.contains(Ip6TunnelFlags::IgnEncapLimit) && !flags.intersects(others)
 }
 
 fn kind(mode: TunnelMode) -> InfoKind {
@@ -338,6 +358,7 @@ mod tests {
                     fwmark,
                     mtu,
                     up,
+                    plain: true,
                     recursive: false,
                 }
             },
@@ -354,6 +375,38 @@ mod tests {
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
         bytes
+    }
+
+    /// "Compared field by field": an option that we have no words for is one that is not ours.
+    #[test]
+    fn options_that_are_not_ours_show() {
+        let plain = |kind: InfoKind, data: InfoData| {
+            let mut message = LinkMessage::default();
+            message.attributes =
+                vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])];
+            let mut bytes = vec![0; message.buffer_len()];
+            message.emit(&mut bytes);
+            decode(&bytes).unwrap().tunnel(|_| "x".into()).unwrap().plain
+        };
+        let gre = |all: Vec<InfoGre>| plain(InfoKind::GreTun, InfoData::GreTun(all));
+        let flags6 = |flags: Ip6TunnelFlags| {
+            InfoGre6::Other(DefaultNla::new(IFLA_GRE_FLAGS, flags.bits().to_ne_bytes().to_vec()))
+        };
+        let gre6 = |all: Vec<InfoGre6>| plain(InfoKind::GreTun6, InfoData::GreTun6(all));
+        let tnl = |flags| plain(InfoKind::Ip6Tnl, InfoData::IpTunnel(vec![InfoIpTunnel::Ipv6Flags(flags)]));
+        let limit = Ip6TunnelFlags::IgnEncapLimit;
+        assert!(gre(vec![InfoGre::IFlags(GreIOFlags::Key), InfoGre::EncapType(GreEncapType::None)]));
+        assert!(!gre(vec![InfoGre::OFlags(GreIOFlags::Key | GreIOFlags::Checksum)]));
+        assert!(!gre(vec![InfoGre::IFlags(GreIOFlags::Seq)]));
+        assert!(!gre(vec![InfoGre::EncapType(GreEncapType::Gue)]));
+        assert!(!gre(vec![InfoGre::CollectMetadata]));
+        assert!(gre6(vec![flags6(limit | Ip6TunnelFlags::CapXmit)]));
+        assert!(!gre6(vec![flags6(Ip6TunnelFlags::CapXmit)]), "an encapsulation limit");
+        assert!(!gre6(vec![flags6(limit), InfoGre6::IFlags(GreIOFlags::Checksum)]));
+        assert!(tnl(limit | Ip6TunnelFlags::UseOrigTclass) && !tnl(Ip6TunnelFlags::UseOrigTclass));
+        assert!(!tnl(limit | Ip6TunnelFlags::RcvDscpCopy));
+        let ipip = vec![InfoIpTunnel::EncapType(TunnelEncapType::Fou)];
+        assert!(!plain(InfoKind::IpIp, InfoData::IpTunnel(ipip)));
     }
 
     proptest! {
