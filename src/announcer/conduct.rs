@@ -345,7 +345,7 @@ impl Announcer {
         let full = member.instance.level() == instance::Level::Full;
         let done = match full {
             // It goes when BGP has told everybody.
-            _ if member.instance.is_told() => false,
+            _ if member.instance.is_gshut() => false,
             true => self.fib.is_released(id) && progress.export_missing == 0 && progress.support_missing == 0,
             // What is left for the drain goes later; the announcement is what this is about.
             false => progress.leaving == 0,

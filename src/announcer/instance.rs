@@ -3,6 +3,8 @@
 //! Pure: it is told what is known ([`Inputs`]) and what time it is, and says which transition follows. It knows
 //! nothing of probes, kernel or scripts.
 
+mod leaving;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::event::Forced;
 use super::gate::{PrimaryState, PrimaryView, RequireState, RequireView};
 use super::journal::State;
 use super::memory::{Override, Remembered};
-use crate::config::model::{self, Failback, OnStop};
+use crate::config::model::{self, Failback};
 use crate::time::Time;
 
 /// A takeover this soon after a failback is a flap; a recovery this soon after the last has to wait.
@@ -80,9 +82,9 @@ enum Phase {
         was_master: bool,
         met_since: Option<Time>,
     },
-    /// `told`: until then BGP goes on announcing with GRACEFUL_SHUTDOWN, and everything is there for what still comes.
+    /// `gshut`: until then BGP goes on announcing with GRACEFUL_SHUTDOWN, and everything is there for what still comes.
     Stop {
-        told: Option<Time>,
+        gshut: Option<Time>,
         drain: Option<Time>,
         kept: Option<Level>,
     },
@@ -184,7 +186,7 @@ impl Instance {
     /// The kernel objects it wants.
     pub fn level(&self) -> Level {
         match self.phase {
-            Phase::Init { resumed: true, .. } | Phase::Master { .. } | Phase::Stop { told: Some(_), .. } => {
+            Phase::Init { resumed: true, .. } | Phase::Master { .. } | Phase::Stop { gshut: Some(_), .. } => {
                 Level::Full
             }
             Phase::Backup { drain: Some(_), .. } | Phase::Stop { drain: Some(_), .. } => Level::Drain,
@@ -192,31 +194,6 @@ impl Instance {
             Phase::Stop { kept: Some(level), .. } => level,
             Phase::Stop { .. } => Level::Nothing,
         }
-    }
-
-    /// What is worth keeping across a restart. It knows nothing of scripts: `told` is its owner's to say.
-    pub fn remember(&self) -> Remembered {
-        let state = match self.level() {
-            _ if self.is_told() => self.state(),
-            Level::Full if self.is_mere_exercise() => State::Backup,
-            Level::Full => State::Master,
-            _ => self.state(),
-        };
-        Remembered {
-            state,
-            since: self.since,
-            told: true,
-            forced: self.forced,
-            flaps: self.flaps,
-            last_failback: self.last_failback,
-            recoveries: self.recoveries,
-            last_recovery: self.last_recovery,
-        }
-    }
-
-    /// True while it leaves and BGP still announces for it.
-    pub fn is_told(&self) -> bool {
-        matches!(self.phase, Phase::Stop { told: Some(_), .. })
     }
 
     /// True while a takeover waits for nothing but a witness: then the required checks are to be probed at once.
@@ -254,18 +231,6 @@ impl Instance {
     /// A drill begins, turns or ends. [`Instance::decide`] acts on it.
     pub fn pretend(&mut self, pretence: Option<Pretence>) {
         self.pretence = pretence;
-    }
-
-    /// True if a drill, and nothing else, makes a MASTER of it: then nobody may go on with that who knows nothing of the
-    /// drill.
-    pub fn is_mere_exercise(&self) -> bool {
-        self.pretence.is_some() && !self.really_down
-    }
-
-    /// The kernel objects of it that a stop may leave to the next process.
-    pub fn heritable_level(&self) -> Level {
-        let level = self.level();
-        if self.is_mere_exercise() { level.min(Level::Base) } else { level }
     }
 
     /// What a drill pretends now.
@@ -311,57 +276,6 @@ impl Instance {
         }
     }
 
-    /// A second wish to stop: no more draining.
-    pub fn cut_drain(&mut self) {
-        if let Phase::Stop { drain, .. } | Phase::Backup { drain, .. } = &mut self.phase {
-            *drain = None;
-        }
-    }
-
-    /// Leave, and let the kernel objects be as they are: a successor takes them over.
-    pub fn hand_over(&mut self, now: Time) -> Option<Transition> {
-        if self.state() == State::Stop {
-            return None;
-        }
-        let kept = Some(self.heritable_level());
-        let phase = Phase::Stop { told: None, drain: None, kept };
-        Some(self.go(phase, "handover to the next process".into(), None, now))
-    }
-
-    /// It was to leave, and is wanted again.
-    pub fn begin_anew(&mut self, now: Time, until: Time) -> Transition {
-        self.go(
-            Phase::Init { until, resumed: false },
-            "configured again; waiting for the checks".into(),
-            None,
-            now,
-        )
-    }
-
-    /// True if it is in STOP and has drained: what is left of its objects then stays.
-    pub fn has_drained(&self) -> bool {
-        matches!(self.phase, Phase::Stop { told: None, drain: None, .. })
-    }
-
-    /// Leave: the daemon stops, or the instance is no longer configured (then nothing is kept). With `on_stop = "keep"`
-    /// MASTER leaves all that it has; else what is wanted always stays, for it has nothing to do with the state. `moment` is how long
-    /// BGP goes on announcing for it with GRACEFUL_SHUTDOWN: all is there so long, and the drain begins after it.
-    pub fn stop(&mut self, reason: &str, may_keep: bool, moment: Duration, now: Time) -> Option<Transition> {
-        if self.state() == State::Stop {
-            return None;
-        }
-        let (level, heritable) = (self.level(), self.heritable_level());
-        let keeps = may_keep && matches!(self.config.on_stop, OnStop::Keep { .. });
-        let kept =
-            keeps.then_some(if heritable == Level::Full { heritable } else { heritable.min(Level::Base) });
-        let span = moment + self.config.drain;
-        let drain =
-            (level >= Level::Drain && kept != Some(Level::Full) && !span.is_zero()).then(|| now + span);
-        let announces = level == Level::Full && kept != Some(Level::Full) && !moment.is_zero();
-        let told = announces.then(|| now + moment);
-        Some(self.go(Phase::Stop { told, drain, kept }, reason.to_owned(), None, now))
-    }
-
     /// The transition that follows from what is known, if any. To be called until it says None.
     pub fn decide(&mut self, inputs: &Inputs, now: Time) -> Option<Transition> {
         if self.forced.is_some_and(|f| f.until.is_some_and(|t| t <= now)) {
@@ -373,9 +287,9 @@ impl Instance {
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
             Phase::Master { well_since } => self.decide_master(inputs, now, well_since),
             Phase::Fault { was_master, met_since } => self.decide_fault(inputs, now, was_master, met_since),
-            Phase::Stop { told, drain, kept } => {
+            Phase::Stop { gshut, drain, kept } => {
                 let later = |end: &Time| *end > now;
-                self.phase = Phase::Stop { told: told.filter(later), drain: drain.filter(later), kept };
+                self.phase = Phase::Stop { gshut: gshut.filter(later), drain: drain.filter(later), kept };
                 None
             }
         }
@@ -391,8 +305,8 @@ impl Instance {
             Phase::Backup { drain, .. } | Phase::Stop { drain, .. } => drain,
             _ => None,
         };
-        let told = match self.phase {
-            Phase::Stop { told, .. } => told,
+        let gshut = match self.phase {
+            Phase::Stop { gshut, .. } => gshut,
             _ => None,
         };
         let lapse = match inputs.require.state {
@@ -403,7 +317,7 @@ impl Instance {
         let returning = inputs.returning;
         let expiry = self.forced.and_then(|f| f.until);
         // A deadline that has passed waits for an event: asking again would not help.
-        let ends = [init, told, drain, lapse, pending, returning, expiry];
+        let ends = [init, gshut, drain, lapse, pending, returning, expiry];
         ends.into_iter().flatten().filter(|t| *t > now).min()
     }
 
