@@ -45,8 +45,9 @@ impl OwnLinks {
     /// The same of the link with this index.
     pub fn trouble_of(&mut self, index: u32) -> Option<String> {
         match nix::net::if_::if_indextoname(index) {
-            Ok(name) => self.trouble(&name.to_string_lossy()),
-            Err(nix::errno::Errno::ENXIO | nix::errno::Errno::ENODEV) => {
+            Ok(name) if !name.as_bytes().is_empty() => self.trouble(&name.to_string_lossy()),
+            // Of a link that has gone there is no name.
+            Ok(_) | Err(nix::errno::Errno::ENXIO | nix::errno::Errno::ENODEV) => {
                 Some("our own link to it is not there any more".to_owned())
             }
             Err(_) => None,
