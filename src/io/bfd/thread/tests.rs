@@ -183,16 +183,39 @@ fn who_is_preempted_in_a_turn_judges_nothing_that_waits_unread() {
     });
 }
 
+fn spend(time: Duration) {
+    let since = std::time::Instant::now();
+    while since.elapsed() < time {
+        std::thread::yield_now();
+    }
+}
+
+/// The first socket that asks for stamps makes the kernel take them from all packets, but a moment later: until then one
+/// gets its stamp when it is read. Held, it stays so.
+fn until_packets_are_stamped(neighbour: &Socket) -> Port {
+    let mut port = Port::open(Kind { v6: false, multihop: true }).unwrap();
+    let (since, late) = (std::time::Instant::now(), Duration::from_millis(5));
+    let mut buffer = [0; MAX_LEN + 1];
+    loop {
+        neighbour.send_to(&[0; 24], &SocketAddr::new(US.into(), 4784).into()).unwrap();
+        spend(late);
+        let arrival = port.receive(&mut buffer).unwrap().expect("the packet");
+        if arrival.age.is_some_and(|age| age >= late) {
+            return port;
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "the kernel stamps no packets");
+    }
+}
+
 /// SO_TIMESTAMPNS: a packet counts from when the kernel had it, however late it is read.
 #[test]
 fn a_packet_is_as_old_as_the_kernel_says() {
     alone(|| {
         let mut rig = Rig::up();
+        let _port = until_packets_are_stamped(&rig.neighbour);
         rig.says(State::Up, false);
-        let (sent, since) = (clock::now(), std::time::Instant::now());
-        while since.elapsed() < Duration::from_millis(200) {
-            std::thread::yield_now();
-        }
+        let sent = clock::now();
+        spend(Duration::from_millis(200));
         rig.turn();
         let session = rig.worker.speaker.session(ID).unwrap();
         assert!(!session.judges_at(sent - Duration::from_secs(1) + 3 * INTERVAL));
