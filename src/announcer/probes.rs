@@ -328,6 +328,11 @@ impl Announcer {
         self.want_dump(now);
     }
 
+    /// This process had the processor until then: what was due before is late by its own work, and that is no absence.
+    pub fn worked_until(&mut self, at: Time) {
+        self.present = self.present.max(at);
+    }
+
     /// If a timer is overdue we did not run for a while: what happened meanwhile was not seen, and what was under way
     /// proves nothing. Counts older than a check's interval are too old to act on.
     pub(super) fn notice_absence(&mut self, now: Time) {

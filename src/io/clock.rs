@@ -15,6 +15,13 @@ pub fn now() -> Time {
     Time::from_nanos(at.tv_sec().saturating_mul(1_000_000_000).saturating_add(at.tv_nsec()))
 }
 
+/// The processor time that this thread has used.
+pub fn worked() -> Duration {
+    // As above: no kernel of today refuses it.
+    let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the thread's clock can be read");
+    used.into()
+}
+
 /// The last reading of both clocks that is in force.
 static ANCHOR: Mutex<Option<WallClock>> = Mutex::new(None);
 /// The wall clock differs by more from what the boot clock makes of the anchor: somebody has set it. Both run at the same

@@ -54,6 +54,8 @@ const OPERATOR_BUDGET: usize = 1;
 /// A timer this late is not acted on before everything that has arrived meanwhile has been read: a late wake-up of
 /// ours must not look like somebody's silence.
 const SLIP: Duration = Duration::from_millis(20);
+/// How often the core is told how far our own work reaches; well below what it takes for an absence.
+const ACCOUNT: Duration = Duration::from_millis(50);
 /// How long somebody else may hold the state folder at our start: a sweep takes that at most.
 const SWEEPER: Duration = Duration::from_secs(2);
 /// How long the end may take: followers told, state on the disk.
@@ -118,6 +120,8 @@ struct Driver {
     asked: Vec<String>,
     ready: bool,
     ending: Option<Ending>,
+    /// When this thread's processor time was last told to the core, and what it was.
+    accounted: (Time, Duration),
 }
 
 /// Runs the daemon on the configuration at `path` (read already: `config`) until it is told to stop. Needs a tokio runtime.
@@ -161,6 +165,7 @@ pub async fn run(path: &Path, config: Config, manager: Systemd) -> Result<Ending
         asked: Vec::new(),
         ready: false,
         ending: None,
+        accounted: (clock::now(), clock::worked()),
     };
     Ok(driver.turn_until_the_end(Inbox { bfd, kernel, sessions, edges, signals }).await)
 }
@@ -304,6 +309,20 @@ impl Driver {
             self.ready = true;
             self.manager.ready("running");
         }
+        self.account();
+    }
+
+    /// A turn may take long by itself (a hundred thousand routes): the core is told how far this thread's own work reaches.
+    /// Time in which it did not run, stopped or paused, is none of it.
+    fn account(&mut self) {
+        let (at, used) = self.accounted;
+        let now = clock::now();
+        if now.since(at) < ACCOUNT {
+            return;
+        }
+        let worked = clock::worked();
+        self.core.worked_until((at + worked.saturating_sub(used)).min(now));
+        self.accounted = (now, worked);
     }
 
     fn connection(&mut self, peer: PeerId, effect: PeerEffect) {

@@ -6,7 +6,7 @@ use announcerd::announcer::event::{Event, Outcome, ProbeId};
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
-use crate::rig::{Rig, STANDBY, standby, with};
+use crate::rig::{Rig, STANDBY, clock, standby, with};
 
 /// "A probe never outlives its timeout."
 #[test]
@@ -217,6 +217,20 @@ fn a_fall_does_not_go_on_after_a_long_pause() {
     rig.run(2 * SECOND);
     assert_eq!(rig.state("a"), State::Backup);
     rig.until_state("a", State::Master, 5 * SECOND);
+}
+
+/// A turn that took long by its own work (a hundred thousand routes) was no absence; a stop in the midst of it is one.
+#[test]
+fn our_own_work_is_no_absence() {
+    let absences = |rig: &Rig| rig.core.measure(rig.now, &clock()).tally.absences;
+    for (worked, seen) in [(3 * SECOND, 0), (2_800 * MS, 0), (SECOND, 1)] {
+        let mut rig = Rig::settled(STANDBY);
+        let until = rig.now + worked;
+        rig.pause(3 * SECOND, true);
+        rig.core.worked_until(until);
+        rig.run(5 * SECOND);
+        assert_eq!(absences(&rig), seen, "{worked:?} of 3 s");
+    }
 }
 
 /// What was missed is not made up for, and a late turn is no reason for two probes at a time: they would count one
