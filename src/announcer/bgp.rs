@@ -309,13 +309,13 @@ impl Announcer {
         self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect()
     }
 
-    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE.
-    pub(super) fn ask_session(&mut self, name: &str, now: Time) {
+    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE. False if none may be sent now.
+    pub(super) fn ask_session(&mut self, name: &str, now: Time) -> bool {
         let live = |p: &Peering| !p.retired && p.config.session.name == name;
-        let found = self.peers.all.iter().find(|(_, p)| live(p)).map(|(id, _)| *id);
-        if let Some(id) = found {
-            self.on_bgp(id, PeerEvent::AskForLife, now);
-        }
+        let found = self.peers.all.iter().find(|(_, p)| live(p));
+        let Some((id, asks)) = found.map(|(id, p)| (*id, p.peer.may_ask_for_life(now))) else { return false };
+        self.on_bgp(id, PeerEvent::AskForLife, now);
+        asks
     }
 
     /// The checks of type `bgp` on that peer. Who leaves closes the sessions itself: that is nothing wrong, and

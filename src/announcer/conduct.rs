@@ -61,7 +61,10 @@ impl Member {
 
     /// A transition: must its scripts have run before it is remembered as told? Only a MASTER is ever resumed.
     fn begin_telling(&mut self, to: State, seq: u64, has_scripts: bool) {
-        self.telling = (to == State::Master && has_scripts).then_some(seq);
+        // A stop that has no scripts lets those of MASTER end, and they count.
+        if to != State::Stop || has_scripts {
+            self.telling = (to == State::Master && has_scripts).then_some(seq);
+        }
         self.told = match to {
             State::Master => !has_scripts,
             // What is kept is a MASTER's, and its scripts have been undone.
@@ -196,12 +199,17 @@ impl Announcer {
         let met = gate::require(require, &required, now).state == RequireState::Met;
         let up = required.iter().filter(|c| c.verdict() == Verdict::Up);
         let trouble = up.filter_map(|c| c.last_trouble_sent()).max();
-        let asked = member.require.iter().filter(|id| self.is_unanswered(**id)).count();
+        let needed = require.up_when.needed(required.len());
         let looks: Vec<(CheckId, Look)> = fallen
             .into_iter()
             .map(|(check, since, silence, rejoin)| {
-                let clean = |c: &&Check| c.is_unblemished_since(since - silence);
-                let unblemished = asked == 0 && required.iter().all(clean);
+                // As many as are needed: one that is down for days, or loses packets, slows nothing.
+                let clean = |id: &&CheckId| {
+                    let check = self.checks.get(id);
+                    !self.is_unanswered(**id)
+                        && check.is_some_and(|c| c.is_unblemished_since(since - silence))
+                };
+                let unblemished = member.require.iter().filter(clean).count() >= needed;
                 (check, Look { since, rejoin, met, trouble, unblemished })
             })
             .collect();
@@ -209,6 +217,20 @@ impl Announcer {
         for (check, look) in looks {
             member.rows.judge(check, &look, now, |moment| gate::witnessed(require, &required, moment));
         }
+        self.ask_sessions_again(id, now);
+    }
+
+    /// A required session answers when it is asked, and only then: one that had answered before the last trouble of
+    /// another check has to be asked once more, or a takeover would wait for ever.
+    fn ask_sessions_again(&mut self, id: InstanceId, now: Time) {
+        let Some(member) = self.members.get(&id) else { return };
+        let Some(moment) = member.primary.iter().filter_map(|id| member.rows.lacks(*id)).max() else {
+            return;
+        };
+        let is_old = |c: &Check| c.is_session() && !c.is_asked() && c.last_success_sent() < Some(moment);
+        let is_old = |id: &&CheckId| self.checks.get(id).is_some_and(is_old);
+        let old: Vec<CheckId> = member.require.iter().filter(is_old).copied().collect();
+        self.ask_witnesses(&old, now);
     }
 
     /// Of a session that is down: since when, how long a silence that proves, and how long it may take to come back.

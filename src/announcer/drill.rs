@@ -197,6 +197,19 @@ impl Announcer {
         true
     }
 
+    /// A drill whose time is over hands back before anything more is done for it: nothing is announced to be withdrawn in
+    /// the same turn.
+    pub(super) fn end_drill_in_time(&mut self, now: Time) {
+        let is_over = |d: &Drill| match d.phase {
+            Phase::TakingOver => d.deadline <= now,
+            Phase::Holding { until } => until <= now,
+            Phase::HandingBack => false,
+        };
+        if self.drill.as_ref().is_some_and(is_over) {
+            self.watch_drill(now);
+        }
+    }
+
     /// After every event: what has been seen of the drill's steps? True if that changed what is wanted.
     pub(super) fn watch_drill(&mut self, now: Time) -> bool {
         let Some(drill) = &self.drill else { return false };

@@ -268,6 +268,7 @@ impl Announcer {
 
     /// After every event: operations that are due go out, and what must survive is kept.
     fn settle(&mut self, now: Time) {
+        self.end_drill_in_time(now);
         self.choose_hops(now);
         self.plan_kernel(now);
         self.tell_peers(now);

@@ -230,14 +230,29 @@ impl Announcer {
             let asked = self.asked.contains(&id);
             let is_told = self.checks.get(&id).is_some_and(Check::is_told);
             if is_told {
-                if let Some(check) = self.checks.get_mut(&id).filter(|c| c.is_session()) {
-                    check.ask(now);
-                }
-                self.verify_bfd(id);
-                self.refresh_told_check(id, now);
+                self.ask_told(id, now);
             } else if !asked {
                 self.send_probe(id, true, now);
             }
+        }
+    }
+
+    fn ask_told(&mut self, id: CheckId, now: Time) {
+        let probe = self.checks.get(&id).map(|check| check.config.probe.clone());
+        let sent = match probe {
+            Some(model::Probe::Bgp(session)) => self.ask_session(&session.peer, now),
+            Some(model::Probe::Bfd(_)) => {
+                self.verify_bfd(id);
+                true
+            }
+            _ => {
+                self.refresh_told_check(id, now);
+                false
+            }
+        };
+        // Nobody answers what was not sent.
+        if let Some(check) = self.checks.get_mut(&id).filter(|_| sent) {
+            check.ask(now);
         }
     }
 
@@ -264,7 +279,8 @@ impl Announcer {
     fn refresh_told_check(&mut self, id: CheckId, now: Time) {
         let probe = self.checks.get(&id).map(|check| check.config.probe.clone());
         if let Some(model::Probe::Bgp(session)) = probe {
-            return self.ask_session(&session.peer, now);
+            self.ask_session(&session.peer, now);
+            return;
         }
         let link = self.checks.get(&id).filter(|check| link_of(check).is_some());
         let state = link.and_then(|check| self.told_state(check));

@@ -40,6 +40,8 @@ struct Fallen {
     first: Option<Time>,
     /// It counts from then on, unless it comes back.
     due: Option<Time>,
+    /// What we require has to be asked after that, and has not answered such a question yet.
+    lacks: Option<Time>,
     confirmed: bool,
 }
 
@@ -109,6 +111,11 @@ impl Rows {
         self.fallen.get(&check).filter(|f| !f.confirmed)?.due
     }
 
+    /// What is required has to answer a question that is asked after that moment, before the session can count.
+    pub fn lacks(&self, check: CheckId) -> Option<Time> {
+        self.fallen.get(&check)?.lacks
+    }
+
     /// Marks every row that `witnessed` says (by the time it began) has a witness now; returns those that are new.
     pub fn witness(&mut self, now: Time, witnessed: impl Fn(Time) -> bool) -> Vec<CheckId> {
         let fresh = self.rows.iter_mut().filter(|(_, row)| row.witnessed.is_none() && witnessed(row.began));
@@ -129,13 +136,22 @@ impl Rows {
 
 impl Fallen {
     fn new(began: Time) -> Self {
-        Fallen { began, was_cut_off: false, witnessed: None, first: None, due: None, confirmed: false }
+        Fallen {
+            began,
+            was_cut_off: false,
+            witnessed: None,
+            first: None,
+            due: None,
+            lacks: None,
+            confirmed: false,
+        }
     }
 
     fn judge(&mut self, look: &Look, now: Time, witnessed: impl Fn(Time) -> bool) {
         if self.confirmed {
             return;
         }
+        self.lacks = None;
         if !look.met {
             (self.witnessed, self.first, self.due) = (None, None, None);
             return;
@@ -146,6 +162,7 @@ impl Fallen {
             self.witnessed = Some((moment, now));
         }
         let Some((_, at)) = self.witnessed else {
+            self.lacks = Some(moment);
             self.due = self.first.map(|first| first + look.rejoin.saturating_mul(WAITS));
             return;
         };

@@ -288,6 +288,11 @@ impl Connection {
         Ok(())
     }
 
+    /// True if a KEEPALIVE may be sent out of turn.
+    pub fn may_ask_for_life(&self, now: Time) -> bool {
+        matches!(&self.state, State::Established(up) if up.session.may_keep_alive(now))
+    }
+
     /// A KEEPALIVE out of turn, on a session; not within a second of the last one.
     pub fn ask_for_life(&mut self, context: &mut Context<'_>) {
         let State::Established(up) = &mut self.state else { return };

@@ -479,6 +479,11 @@ impl Peer {
         self.wanted = wanted;
     }
 
+    /// True if [`PeerEvent::AskForLife`] sends a KEEPALIVE now.
+    pub fn may_ask_for_life(&self, now: Time) -> bool {
+        self.connections.iter().any(|connection| connection.may_ask_for_life(now))
+    }
+
     fn ask_for_life(&mut self) {
         for id in self.connection_ids() {
             self.with(id, |connection, context| {

@@ -264,21 +264,22 @@ fn required_tunnels_are_there(
         let Some(check) = checks.get(&**name).and_then(|read| read.check.as_ref()) else { continue };
         let ask = Ask::of(check, peers);
         let never = "it could never be met, so that no takeover would ever happen";
-        let words = if let Some(tunnel) = all.hangs_on(&ask).filter(|t| t.tunnel.when == When::Master) {
-            format!(
+        let (path, span) = (join(&require.path, "checks"), span.clone());
+        if let Some(tunnel) = all.hangs_on(&ask).filter(|t| t.tunnel.when == When::Master) {
+            let words = format!(
                 "`{name}` goes through the tunnel `{}` (line {}), which exists as MASTER only: {never}; write when = \"always\" at the tunnel and what leads into it",
                 tunnel.tunnel.name,
                 report.line_of(&tunnel.name)
-            )
+            );
+            report.error(span, path, words);
         } else if let Some((tunnel, by)) = all.found_as_master_only(report, &ask) {
-            format!(
-                "`{name}` goes through the tunnel `{}` by {by}, which exists as MASTER only: {never}; write when = \"always\" there",
+            // The machine may have a way of its own that the file does not know.
+            let words = format!(
+                "`{name}` goes through the tunnel `{}` by {by}, which exists as MASTER only: unless the machine's own routes lead there, {never}; write when = \"always\" there",
                 tunnel.tunnel.name
-            )
-        } else {
-            continue;
-        };
-        report.error(span.clone(), join(&require.path, "checks"), words);
+            );
+            report.warning(span, path, words);
+        }
     }
 }
 

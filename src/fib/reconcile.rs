@@ -240,6 +240,8 @@ impl Fib {
         let mut unsure = false;
         for (id, result) in results {
             if let Some((owner, key)) = self.looks.remove(&id) {
+                // Perhaps of a moment in which somebody else changed routes: it is looked at again after a dump.
+                unsure |= matches!(result, Err(OpError::Recursive(_)));
                 self.looked(id, owner, &key, result);
                 continue;
             }

@@ -109,6 +109,11 @@ impl Check {
         }
     }
 
+    /// It was asked, and has not answered yet.
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// It gave one. Whoever took longer than `prompt` may have been beyond a line that was cut meanwhile: what asks is sent
     /// again until it is answered.
     pub fn answered(&mut self, prompt: Duration, now: Time) {

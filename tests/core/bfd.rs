@@ -202,6 +202,53 @@ fn a_death_without_a_cut_is_taken_over_at_once() {
     }
 }
 
+/// A session that is required is asked again where another check had trouble after its answer: it answers only when it is
+/// asked, and the takeover waited for ever.
+#[test]
+fn a_required_session_is_asked_as_often_as_it_takes() {
+    let more = "[[check]]\nname = \"router\"\ntype = \"ping\"\nhost = \"203.0.113.9\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3\nrise = 2\n[[instance]]";
+    let text = with(PAIR, "[[instance]]", more);
+    let mut rig = Rig::new(&with(&text, "checks = [\"gateway\"]", "checks = [\"gateway\", \"router\"]"));
+    rig.run(10 * MS);
+    rig.up(PRIMARY);
+    rig.up(GATEWAY);
+    rig.until_state("a", Role::Backup, 5 * SECOND);
+    rig.run(10 * SECOND);
+    // Two probes of the router are lost, one before the session's silence has become its death and one after.
+    rig.set("router", Target::Silent);
+    rig.run(1100 * MS);
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    rig.verified(GATEWAY);
+    rig.run(SECOND);
+    rig.set("router", Target::Answers(10 * MS));
+    let start = rig.now;
+    while rig.state("a") != Role::Master {
+        assert!(rig.now.since(start) < 20 * SECOND, "{}", rig.instance("a").reason);
+        // The gateway answers whatever it is asked.
+        if !std::mem::take(&mut rig.asked).is_empty() {
+            rig.verified(GATEWAY);
+        }
+        rig.run(50 * MS);
+    }
+    assert_eq!(rig.verdict("router"), "up");
+}
+
+/// One of several required checks that is down for days slows nothing where the others are enough.
+#[test]
+fn who_is_not_needed_slows_no_takeover() {
+    let more = "[[check]]\nname = \"spare\"\ntype = \"ping\"\nhost = \"203.0.113.9\"\ninterval = \"1s\"\n[[instance]]";
+    let text = with(&pinged(), "[[instance]]", more);
+    let any = "checks = [\"gateway\", \"spare\"], up_when = \"any\"";
+    let mut rig = Rig::new(&with(&text, "checks = [\"gateway\"]", any));
+    rig.set("spare", Target::Silent);
+    rig.run(10 * MS);
+    rig.up(PRIMARY);
+    rig.run(20 * SECOND);
+    assert_eq!((rig.verdict("spare").as_str(), rig.state("a")), ("down", Role::Backup));
+    rig.bfd(PRIMARY, State::Down, State::Down, None);
+    assert_eq!(rig.until_state("a", Role::Master, SECOND), 10 * MS);
+}
+
 /// A gateway that is asked by a Poll and is slow to answer may have been asked over a line that was cut.
 #[test]
 fn a_late_answer_is_no_first_answer() {

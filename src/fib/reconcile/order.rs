@@ -40,20 +40,26 @@ impl<'a> Comers<'a> {
 
     /// True if the kernel would not have both, or would take the new along with the old.
     fn exclude(&self, key: &Key, old: &Object) -> bool {
-        let clashes = |new: &&AddressObject, old: &AddressObject| match family_of(old.address) {
+        let net = |a: &AddressObject| (a.len, Prefix::containing(a.address, a.len));
+        let clashes = |new: &AddressObject, old: &AddressObject| match family_of(old.address) {
             // The second of a network is the first one's secondary, and goes with it.
-            Family::V4 => {
-                let net = |a: &AddressObject| Prefix::containing(a.address, a.len);
-                new.len == old.len && net(new) == net(old)
-            }
+            Family::V4 => net(new) == net(old),
             Family::V6 => new.address == old.address,
+        };
+        // On another device: with two ways into one network, routes that come would find their gateway by the old one.
+        let moves = |new: &AddressObject, old: &AddressObject| {
+            net(new) == net(old) && Prefix::host(new.address).len() != new.len
         };
         self.keys.contains(key)
             || match old {
                 Object::Tunnel(old) => self.tunnels.iter().any(|new| new.has_ends_of(old)),
-                Object::Address(old) => {
-                    self.addresses.get(&*old.dev).is_some_and(|on| on.iter().any(|new| clashes(new, old)))
-                }
+                Object::Address(old) => self.addresses.iter().any(|(dev, on)| {
+                    let is_in_the_way = |new: &&AddressObject| match *dev == &*old.dev {
+                        true => clashes(new, old),
+                        false => moves(new, old),
+                    };
+                    on.iter().any(|new| is_in_the_way(&new))
+                }),
                 Object::Route(_) | Object::Rule(_) => false,
             }
     }

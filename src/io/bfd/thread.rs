@@ -426,8 +426,10 @@ impl Worker {
             return self.own_links.trouble(device);
         }
         let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
+        // An interface that was made anew has another number: who is Down may be reached by that.
+        let is_there = |index: u32| nix::net::if_::if_indextoname(index).is_ok_and(|n| !n.is_empty());
         match self.arrived.get(&id) {
-            Some(index) if *index != 0 && (is_up || !path.hops.is_multi()) => {
+            Some(index) if *index != 0 && (is_up || (!path.hops.is_multi() && is_there(*index))) => {
                 self.own_links.trouble_of(*index)
             }
             _ => self.own_links.trouble_towards(path.remote, path.local),

@@ -85,7 +85,7 @@ impl Worker {
     }
 
     fn tunnel(&mut self, action: &Action) -> Result<(), OpError> {
-        if let Object::Tunnel(tunnel) = action.object() {
+        if let (Object::Tunnel(tunnel), false) = (action.object(), matches!(action, Action::Examine(_))) {
             self.tunnels.insert(tunnel.name.clone());
         }
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner).clone();
