@@ -54,11 +54,11 @@ impl<'a> Comers<'a> {
             || match old {
                 Object::Tunnel(old) => self.tunnels.iter().any(|new| new.has_ends_of(old)),
                 Object::Address(old) => self.addresses.iter().any(|(dev, on)| {
-                    let is_in_the_way = |new: &&AddressObject| match *dev == &*old.dev {
+                    let is_in_the_way = |new: &AddressObject| match *dev == &*old.dev {
                         true => clashes(new, old),
                         false => moves(new, old),
                     };
-                    on.iter().any(|new| is_in_the_way(&new))
+                    on.iter().any(|new| is_in_the_way(new))
                 }),
                 Object::Route(_) | Object::Rule(_) => false,
             }
