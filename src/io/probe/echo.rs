@@ -1,8 +1,9 @@
 //! ICMP sockets, and the echo requests that leave through them.
 //!
-//! One surge-ping client for each (family, source, device, mark), shared by all checks that agree in them. It is
-//! surge-ping's table that matches answers to requests (address, identifier, sequence); what a packet means is judged
-//! here, because it reports ICMP errors as if they were replies.
+//! One socket of surge-ping's for each (family, source, device, mark), shared by all checks that agree in them, with one
+//! task that reads it. surge-ping makes the socket and reads the packets; which request an answer is for, and what it
+//! means, is judged here: surge-ping's own client reports ICMP errors as if they were replies, and costs a timer, a channel
+//! and a future for each of a thousand requests a second.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,14 +17,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{SockRef, Type};
-use surge_ping::{AsyncSocket, Client, Config, ICMP, PingIdentifier, PingSequence, SurgeError};
+use surge_ping::{AsyncSocket, Config, ICMP};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Fault;
-use super::deadline::{late, not_running};
-use super::icmp::{self, Answer, Queue};
-use super::patience::Patience;
-use super::target::{cannot, is_own};
+use super::deadline::late;
+use super::icmp::{self, Queue};
+use super::patience::{Patience, Waiting};
+use super::requests::{Hear, Lost, Request, Requests, key};
+use super::target::cannot;
+use crate::announcer::event::ProbeId;
 use crate::config::model::Origin;
 use crate::io::child::words;
 use crate::net::{Family, family_of};
@@ -45,7 +50,7 @@ pub struct Sockets {
     /// to all of them. It begins anywhere, so that two daemons, or two runs, do not meet.
     next: AtomicU32,
     warned: AtomicBool,
-    patience: Patience,
+    patience: Patience<Pending>,
 }
 
 impl Default for Sockets {
@@ -81,61 +86,65 @@ impl Sockets {
         self.lock().retain(|(_, origin), _| live.contains(origin));
     }
 
-    /// Sends one echo request and waits for what comes back.
+    /// Sends one echo request and waits for what comes back; it never ends before `asked.deadline` if nothing does.
     ///
     /// # Errors
-    /// [`Lost`]; it never ends before `deadline` if nothing comes back.
-    pub async fn ask(
-        &self,
-        echo: &Arc<Echo>,
-        to: IpAddr,
-        payload: &[u8],
-        limit: Duration,
-        deadline: Instant,
-    ) -> Result<Duration, Lost> {
+    /// [`Lost`].
+    pub async fn ask(&self, echo: &Arc<Echo>, asked: Asked) -> Result<Duration, Lost> {
+        let (sender, answer) = oneshot::channel();
+        self.send(echo, asked, Box::new(move |result| drop(sender.send(result))));
+        answer.await.unwrap_or_else(|_| Err(Lost::Blind("the socket was closed".to_owned())))
+    }
+
+    /// Sends one echo request; `hear` is called once with what comes back, perhaps at once, unless it is cancelled.
+    pub fn send(&self, echo: &Arc<Echo>, asked: Asked, hear: Hear) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (ident, sequence) = (PingIdentifier((number >> 16) as u16), PingSequence(number as u16));
+        let (ident, sequence) = ((number >> 16) as u16, number as u16);
+        let mut packet = icmp::echo_request(family_of(asked.to), ident, sequence, asked.size);
+        let key = key(echo.socket.get_type(), ident, sequence);
         let before = echo.recent_queue();
-        let mut pinger = echo.client.pinger(to, ident).await;
-        // Ours is the deadline that counts; surge-ping's lies well behind it.
-        pinger.timeout(limit.saturating_mul(4).max(Duration::from_secs(5)));
-        let result = {
-            let mut ping = std::pin::pin!(pinger.ping(sequence, payload));
-            tokio::select! {
-                biased;
-                result = &mut ping => Some(result),
-                () = self.patience.until(deadline) => echo.read_backlog(&mut ping).await,
-            }
-        };
-        let (packet, rtt) = match result {
-            Some(Ok(answer)) => answer,
-            None | Some(Err(SurgeError::Timeout { .. })) => {
-                return Err(silence(before, echo.queue(), deadline));
-            }
-            Some(Err(e)) => return Err(self.refused(echo, to, &e)),
-        };
-        match icmp::answer(&packet) {
-            Answer::Reply if rtt > limit => Err(Lost::late(rtt.saturating_sub(limit))),
-            Answer::Reply => Ok(rtt),
-            Answer::Error { from, says, no_neighbour } if is_own(from) => Err(if no_neighbour {
-                Lost::Silence("no neighbour answers ARP or ND".to_owned())
-            } else {
-                Lost::Blind(format!("this machine itself says: {says}"))
-            }),
-            Answer::Error { from, says, .. } => Err(Lost::Error(format!("{from} says: {says}"))),
+        let request = Request { asked, sent: Instant::now(), before, hear };
+        if let Err(request) = echo.requests.insert(key, request) {
+            return (request.hear)(Err(Lost::Blind("too many pings are under way".to_owned())));
         }
+        let to = SocketAddr::new(asked.to, 0);
+        match echo.with(|socket| SockRef::from(&socket).send_to(&packet, &to.into())) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let echo = echo.clone();
+                tokio::spawn(async move {
+                    match echo.socket.send_to(&mut packet, &to).await {
+                        Ok(_) => echo.requests.sent_now(key),
+                        Err(e) => echo.requests.end(key, |_| Err(unsent(to.ip(), &e))),
+                    }
+                });
+            }
+            Err(e) => {
+                self.forget_dead(echo, &e);
+                return echo.requests.end(key, |_| Err(unsent(asked.to, &e)));
+            }
+        }
+        self.patience.add(asked.deadline, Pending { echo: echo.clone(), key });
+    }
+
+    /// Nobody hears of the answer to that probe's request any more.
+    pub fn cancel(&self, probe: ProbeId) {
+        let open: Vec<Arc<Echo>> = self.lock().values().cloned().collect();
+        open.iter().for_each(|echo| echo.requests.cancel(probe));
+    }
+
+    /// Closes everything; nobody hears of anything any more.
+    pub fn close(&self) {
+        let open = std::mem::take(&mut *self.lock());
+        drop((open, self.patience.clear()));
     }
 
     /// A socket bound to a device or address that went away stays dead when it comes back: the next probe opens a new one.
-    fn refused(&self, echo: &Arc<Echo>, to: IpAddr, error: &SurgeError) -> Lost {
-        let SurgeError::IOError(error) = error else {
-            return Lost::Blind(format!("cannot send: {error}"));
-        };
+    fn forget_dead(&self, echo: &Arc<Echo>, error: &io::Error) {
         let code = error.raw_os_error().map(Errno::from_raw);
         if matches!(code, Some(Errno::ENODEV | Errno::ENXIO | Errno::EADDRNOTAVAIL)) {
             self.lock().retain(|_, open| !Arc::ptr_eq(open, echo));
         }
-        Lost::Blind(format!("cannot send to {to}: {}", words(error)))
     }
 
     fn open(&self, family: Family, origin: &Origin) -> Result<Echo, Fault> {
@@ -146,8 +155,10 @@ impl Sockets {
         if let Some(device) = &origin.device {
             config = config.interface(device);
         }
-        let client = Client::new(&config.build()).map_err(|e| cannot(&from(origin), &e))?;
-        let echo = Echo { socket: client.get_socket(), client, counted: Mutex::default() };
+        let socket = AsyncSocket::new(&config.build()).map_err(|e| cannot(&from(origin), &e))?;
+        let requests = Arc::new(Requests::default());
+        let reader = tokio::spawn(requests.clone().read(socket.clone())).abort_handle();
+        let echo = Echo { socket, requests, reader, counted: Mutex::default() };
         echo.with(|socket| {
             if echo.socket.get_type() == Type::RAW {
                 icmp::answers_only(socket, family == Family::V6).map_err(|e| cannot("filter ICMP", &e))?;
@@ -197,21 +208,23 @@ fn from(origin: &Origin) -> String {
     }
 }
 
-/// Why there is no reply.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lost {
-    /// Nothing came back.
-    Silence(String),
-    /// Something on the way said that it cannot be delivered.
-    Error(String),
-    /// It could not be sent, or its reply could not have been seen.
-    Blind(String),
+fn unsent(to: IpAddr, error: &io::Error) -> Lost {
+    Lost::Blind(format!("cannot send to {to}: {}", words(error)))
 }
 
-impl Lost {
-    fn late(by: Duration) -> Self {
-        Lost::Blind(not_running(by))
-    }
+/// An echo request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The probe that it is all of; None: of one that is not cancelled but given up.
+    pub probe: Option<ProbeId>,
+    /// Whom.
+    pub to: IpAddr,
+    /// Octets of payload.
+    pub size: u16,
+    /// How long the answer may take.
+    pub limit: Duration,
+    /// When silence is judged.
+    pub deadline: Instant,
 }
 
 /// Nothing came back; was it there to be seen?
@@ -228,8 +241,10 @@ fn silence(before: Queue, after: Queue, deadline: Instant) -> Lost {
 
 /// One open socket.
 pub struct Echo {
-    client: Client,
     socket: AsyncSocket,
+    requests: Arc<Requests>,
+    /// The task that reads it.
+    reader: AbortHandle,
     /// What its queue was, and when.
     counted: Mutex<Option<(Instant, Queue)>>,
 }
@@ -237,6 +252,13 @@ pub struct Echo {
 impl std::fmt::Debug for Echo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Echo({})", self.socket.get_native_sock())
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.requests.clear();
     }
 }
 
@@ -262,19 +284,34 @@ impl Echo {
 
     /// The deadline has passed, but if this thread was busy the reply may lie unread in the queue: lets the receiving task
     /// read that first.
-    async fn read_backlog<F: Future + Unpin>(&self, ping: &mut F) -> Option<F::Output> {
+    async fn read_backlog(&self, key: u32) {
         for _ in 0..EXTRA_TURNS {
             let waiting = self.queue().waiting > 0;
-            tokio::select! {
-                biased;
-                result = &mut *ping => return Some(result),
-                () = tokio::task::yield_now() => {}
-            }
-            if !waiting {
-                // Whatever was read has been handed over by now.
-                return None;
+            tokio::task::yield_now().await;
+            // Whatever was read has been handed over by now.
+            if !waiting || !self.requests.has(key) {
+                return;
             }
         }
-        None
+    }
+}
+
+/// A request that may find no answer.
+#[derive(Debug)]
+struct Pending {
+    echo: Arc<Echo>,
+    key: u32,
+}
+
+impl Waiting for Pending {
+    fn waits(&self) -> bool {
+        self.echo.requests.has(self.key)
+    }
+
+    fn expire(self) {
+        tokio::spawn(async move {
+            self.echo.read_backlog(self.key).await;
+            self.echo.requests.end(self.key, |r| Err(silence(r.before, self.echo.queue(), r.asked.deadline)));
+        });
     }
 }

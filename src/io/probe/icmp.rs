@@ -7,6 +7,33 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use libc::{c_int, c_void, socklen_t};
 use surge_ping::IcmpPacket;
 
+use crate::net::Family;
+
+/// An echo request (RFC 792; RFC 4443 section 4.1, whose checksum is the kernel's work).
+pub fn echo_request(family: Family, ident: u16, sequence: u16, payload: u16) -> Vec<u8> {
+    let kind = if family == Family::V6 { ECHO_REQUEST_6 } else { ECHO_REQUEST };
+    let mut packet = vec![PAYLOAD; 8 + usize::from(payload)];
+    let ([i0, i1], [s0, s1]) = (ident.to_be_bytes(), sequence.to_be_bytes());
+    packet[..8].copy_from_slice(&[kind, 0, 0, 0, i0, i1, s0, s1]);
+    if family == Family::V4 {
+        let [c0, c1] = checksum(&packet).to_be_bytes();
+        (packet[2], packet[3]) = (c0, c1);
+    }
+    packet
+}
+
+/// RFC 1071.
+fn checksum(octets: &[u8]) -> u16 {
+    let words = octets.chunks(2).map(|w| match *w {
+        [a, b] => u32::from(u16::from_be_bytes([a, b])),
+        [a] => u32::from(a) << 8,
+        _ => 0,
+    });
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !(((folded & 0xffff) + (folded >> 16)) as u16)
+}
+
 /// What came back to an echo request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
@@ -38,6 +65,11 @@ pub fn answer(packet: &IcmpPacket) -> Answer {
     };
     Answer::Error { from, says, no_neighbour }
 }
+
+/// Of which a request is full.
+const PAYLOAD: u8 = 0xa5;
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REQUEST_6: u8 = 128;
 
 const ECHO_REPLY: u8 = 0;
 const UNREACHABLE: u8 = 3;
@@ -153,6 +185,20 @@ const SO_MEMINFO: c_int = 55;
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    /// RFC 792: the checksum over the whole message is all ones; a request of 65,535 octets is not too many.
+    #[test]
+    fn a_request_is_what_its_rfc_says() {
+        for payload in [0, 1, 56, u16::MAX] {
+            let packet = echo_request(Family::V4, 0x0102, 0xfffe, payload);
+            assert_eq!(packet.len(), 8 + usize::from(payload));
+            assert_eq!((packet[..2].to_vec(), packet[4..8].to_vec()), (vec![8, 0], vec![1, 2, 0xff, 0xfe]));
+            assert_eq!(checksum(&packet), 0, "{payload}");
+            let six = echo_request(Family::V6, 0x0102, 0xfffe, payload);
+            assert_eq!((six[..4].to_vec(), six.len()), (vec![128, 0, 0, 0], packet.len()));
+        }
+        assert_eq!(checksum(&[0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2, "RFC 1071 section 3");
+    }
 
     #[test]
     fn words() {

@@ -1,4 +1,5 @@
-//! The probes: one file a type. Each is a task that ends in one [`Event::Probe`], or is cancelled and ends in none.
+//! The probes: one file a type. Each is a task that ends in one [`Event::Probe`], or is cancelled and ends in none; a ping
+//! of one request has no task of its own.
 //!
 //! Timeouts are the core's: it cancels. Those that ask over the network judge silence themselves a moment before that,
 //! because only here it can be told apart. What decides between [`Outcome::Failure`] and [`Outcome::Blind`] is who is to
@@ -15,6 +16,7 @@ mod icmp;
 mod offthread;
 mod patience;
 mod ping;
+mod requests;
 mod target;
 mod tcp;
 mod tls;
@@ -27,6 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::AbortHandle;
 
 use super::child::Inspect;
@@ -86,6 +89,12 @@ impl Probes {
             self.sweep_at = SWEEP.max(self.tasks.len() * 2);
         }
         let (kit, events) = (self.kit.clone(), self.events.clone());
+        if let Probe::Ping(ping) = &check.probe
+            && ping.count <= 1
+        {
+            let ended = Ended { kit, check: check.clone(), events, id };
+            return ping::one(&self.kit, (id, &check, ping), &own, |verdict| ended.tell(verdict));
+        }
         let task = tokio::spawn(async move {
             let outcome = run(&kit, &check, &own).await;
             // The receiver is gone only when the daemon ends.
@@ -96,8 +105,9 @@ impl Probes {
 
     /// Ends a probe, and kills what it started.
     pub fn cancel(&mut self, id: ProbeId) {
-        if let Some(task) = self.tasks.remove(&id) {
-            task.abort();
+        match self.tasks.remove(&id) {
+            Some(task) => task.abort(),
+            None => self.kit.sockets.cancel(id),
         }
     }
 
@@ -126,6 +136,35 @@ impl Drop for Probes {
         for task in self.tasks.values() {
             task.abort();
         }
+        self.kit.sockets.close();
+    }
+}
+
+/// A probe that has no task of its own.
+struct Ended {
+    kit: Arc<Kit>,
+    check: Arc<Check>,
+    events: mpsc::Sender<Event>,
+    id: ProbeId,
+}
+
+impl Ended {
+    /// Never waits: what takes time, and a queue that is full, are waited for in a task.
+    fn tell(self, verdict: Verdict) {
+        let event = match settled(verdict) {
+            Ok(outcome) => match self.events.try_send(Event::Probe { id: self.id, outcome }) {
+                Err(TrySendError::Full(event)) => event,
+                _ => return,
+            },
+            Err((to, why)) => {
+                tokio::spawn(async move {
+                    let outcome = silence(&self.kit, &self.check.probe, to, why).await;
+                    let _ = self.events.send(Event::Probe { id: self.id, outcome }).await;
+                });
+                return;
+            }
+        };
+        tokio::spawn(async move { drop(self.events.send(event).await) });
     }
 }
 
@@ -148,9 +187,8 @@ fn name_of(probe: &Probe) -> Option<String> {
 }
 
 async fn run(kit: &Kit, check: &Check, own: &OwnPrefixes) -> Outcome {
-    // Large futures are boxed: a thousand pings should not pay for them.
     let result = match &check.probe {
-        Probe::Ping(ping) => ping::probe(kit, ping, check.timeout, own).await,
+        Probe::Ping(ping) => Box::pin(ping::several(kit, ping, check.timeout, own)).await,
         Probe::Tcp(tcp) => tcp::probe(kit, tcp, check.timeout, own).await,
         Probe::Dns(dns) => Box::pin(dns::probe(kit, dns, check.timeout, own)).await,
         Probe::Http(http) => Box::pin(http::probe(kit, &check.name, http, check.timeout, own)).await,
@@ -160,11 +198,19 @@ async fn run(kit: &Kit, check: &Check, own: &OwnPrefixes) -> Outcome {
             Err(Fault::Ours("the core knows of it without a probe".to_owned()))
         }
     };
-    match result {
-        Ok(rtt) => Outcome::Success { rtt },
-        Err(Fault::Theirs(why)) => Outcome::Failure(why),
-        Err(Fault::Ours(why)) => Outcome::Blind(why),
-        Err(Fault::Silence { to, why }) => silence(kit, &check.probe, to, why).await,
+    match settled(result) {
+        Ok(outcome) => outcome,
+        Err((to, why)) => silence(kit, &check.probe, to, why).await,
+    }
+}
+
+/// What a verdict comes to, unless our own link has to be looked at: whom it was about, and why.
+fn settled(verdict: Verdict) -> Result<Outcome, (IpAddr, String)> {
+    match verdict {
+        Ok(rtt) => Ok(Outcome::Success { rtt }),
+        Err(Fault::Theirs(why)) => Ok(Outcome::Failure(why)),
+        Err(Fault::Ours(why)) => Ok(Outcome::Blind(why)),
+        Err(Fault::Silence { to, why }) => Err((to, why)),
     }
 }
 

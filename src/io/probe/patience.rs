@@ -2,101 +2,83 @@
 //!
 //! Nearly every ping is answered long before its deadline. A timer of the runtime for each would be put in and taken out
 //! again, and putting in one that is earlier than all others costs a system call to wake the runtime's own wait. Here a
-//! deadline is an entry in a table; one task sleeps until the first of them, and an entry that went away meanwhile costs
-//! it nothing but a look.
+//! deadline is an entry in a table that nobody takes out: one task sleeps until the first of them that still waits then, and
+//! throws away what does not.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// All deadlines. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Patience(Arc<Shared>);
+/// What has a deadline.
+pub trait Waiting: Send + 'static {
+    /// False once it does not matter any more.
+    fn waits(&self) -> bool;
 
-#[derive(Debug, Default)]
-struct Shared {
-    table: Mutex<Table>,
+    /// The deadline has passed.
+    fn expire(self);
+}
+
+/// All deadlines.
+#[derive(Debug)]
+pub struct Patience<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    table: Mutex<Table<T>>,
     /// An entry came that is earlier than what the task sleeps for.
     earlier: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    waiting: BTreeMap<(Instant, u64), Waker>,
+#[derive(Debug)]
+struct Table<T> {
+    waiting: BTreeMap<(Instant, u64), T>,
     next: u64,
     /// The task runs, and will look again at that time.
     looks_at: Option<Instant>,
 }
 
-impl Patience {
-    /// Ends at `deadline`. Must be polled inside a tokio runtime with time enabled.
-    pub fn until(&self, deadline: Instant) -> Until {
-        Until { shared: self.0.clone(), deadline, entry: None }
+impl<T> Default for Patience<T> {
+    fn default() -> Self {
+        let table = Table { waiting: BTreeMap::new(), next: 0, looks_at: None };
+        Patience(Arc::new(Shared { table: Mutex::new(table), earlier: Notify::new() }))
     }
 }
 
-/// See [`Patience::until`].
-#[derive(Debug)]
-pub struct Until {
-    shared: Arc<Shared>,
-    deadline: Instant,
-    /// Its number in the table.
-    entry: Option<u64>,
-}
-
-impl Future for Until {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.deadline <= Instant::now() {
-            return Poll::Ready(());
-        }
-        let deadline = self.deadline;
-        let entry = self.shared.enter(deadline, self.entry, context.waker());
-        self.entry = Some(entry);
-        Poll::Pending
-    }
-}
-
-impl Drop for Until {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entry {
-            self.shared.lock().waiting.remove(&(self.deadline, entry));
+impl<T: Waiting> Patience<T> {
+    /// It expires at `deadline`, unless it does not wait any more then. Must be called inside a tokio runtime with time
+    /// enabled.
+    pub fn add(&self, deadline: Instant, what: T) {
+        let mut table = self.0.lock();
+        table.next += 1;
+        let key = (deadline, table.next);
+        table.waiting.insert(key, what);
+        match table.looks_at {
+            Some(at) if at <= deadline => {}
+            Some(_) => self.0.earlier.notify_one(),
+            None => {
+                table.looks_at = Some(deadline);
+                tokio::spawn(self.0.clone().serve());
+            }
         }
     }
+
+    /// Takes everything out.
+    pub fn clear(&self) -> Vec<T> {
+        let all = std::mem::take(&mut self.0.lock().waiting);
+        all.into_values().collect()
+    }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Table> {
+impl<T: Waiting> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Table<T>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom to wake at `deadline`; anew, or in the place of an earlier entry.
-    fn enter(self: &Arc<Self>, deadline: Instant, entry: Option<u64>, waker: &Waker) -> u64 {
-        let mut table = self.lock();
-        let entry = entry.unwrap_or_else(|| {
-            table.next += 1;
-            table.next
-        });
-        table.waiting.insert((deadline, entry), waker.clone());
-        match table.looks_at {
-            Some(at) if at <= deadline => {}
-            Some(_) => self.earlier.notify_one(),
-            None => {
-                table.looks_at = Some(deadline);
-                tokio::spawn(self.clone().serve());
-            }
-        }
-        entry
-    }
-
-    /// Runs for as long as somebody waits.
+    /// Runs for as long as something waits.
     async fn serve(self: Arc<Self>) {
-        while let Some(at) = self.wake_due() {
+        while let Some(at) = self.look() {
             tokio::select! {
                 () = sleep_until(at) => {}
                 () = self.earlier.notified() => {}
@@ -104,69 +86,116 @@ impl Shared {
         }
     }
 
-    /// Wakes those whose time has come; when the next one's does. None, and the task ends, if nobody waits.
-    fn wake_due(&self) -> Option<Instant> {
+    /// Expires what is due; when the next is. None, and the task ends, if nothing waits.
+    fn look(&self) -> Option<Instant> {
         let now = Instant::now();
+        let mut due = Vec::new();
         let mut table = self.lock();
-        let later = table.waiting.split_off(&(now, u64::MAX));
-        let due = std::mem::replace(&mut table.waiting, later);
+        while let Some(entry) = table.waiting.first_entry() {
+            let waits = entry.get().waits();
+            if waits && entry.key().0 > now {
+                break;
+            }
+            let what = entry.remove();
+            if waits {
+                due.push(what);
+            }
+        }
         table.looks_at = table.waiting.first_key_value().map(|((at, _), _)| *at);
         let next = table.looks_at;
         drop(table);
-        // Without the lock: whoever is woken may give up another wait.
-        due.into_values().for_each(Waker::wake);
+        // Without the lock: what expires may be followed by something new.
+        due.into_iter().for_each(Waiting::expire);
         next
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
-    use futures::FutureExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Entry {
+        after: Duration,
+        waits: Arc<AtomicBool>,
+        expired: mpsc::UnboundedSender<Duration>,
+    }
+
+    impl Waiting for Entry {
+        fn waits(&self) -> bool {
+            self.waits.load(Ordering::Relaxed)
+        }
+
+        fn expire(self) {
+            self.expired.send(self.after).unwrap();
+        }
+    }
+
+    struct Rig {
+        patience: Patience<Entry>,
+        start: Instant,
+        sender: mpsc::UnboundedSender<Duration>,
+        expired: mpsc::UnboundedReceiver<Duration>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (sender, expired) = mpsc::unbounded_channel();
+            Rig { patience: Patience::default(), start: Instant::now(), sender, expired }
+        }
+
+        fn add(&self, after: Duration) -> Arc<AtomicBool> {
+            let waits = Arc::new(AtomicBool::new(true));
+            let entry = Entry { after, waits: waits.clone(), expired: self.sender.clone() };
+            self.patience.add(self.start + after, entry);
+            waits
+        }
+
+        /// Which expires next; not before its time.
+        async fn next(&mut self) -> Duration {
+            let after = self.expired.recv().await.unwrap();
+            assert!(self.start.elapsed() >= after);
+            after
+        }
+    }
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
 
-    fn is_empty(patience: &Patience) -> bool {
-        patience.0.lock().waiting.is_empty()
-    }
-
     #[tokio::test]
-    async fn each_ends_at_its_own_time_and_leaves_nothing() {
-        let (patience, start) = (Patience::default(), Instant::now());
+    async fn each_expires_at_its_own_time_and_leaves_nothing() {
+        let mut rig = Rig::new();
         // The second is earlier than what the task sleeps for by then, the third later.
-        let wait = async |n| {
-            patience.until(start + ms(n)).await;
-            assert!(start.elapsed() >= ms(n));
-            n
-        };
-        let ended = std::sync::Mutex::new(Vec::new());
-        let note = async |n| {
-            let n = wait(n).await;
-            ended.lock().unwrap().push(n);
-        };
-        tokio::join!(note(40), note(10), note(70));
-        assert_eq!(*ended.lock().unwrap(), [10, 40, 70]);
-        assert!(is_empty(&patience));
+        for after in [40, 10, 70] {
+            rig.add(ms(after));
+        }
+        for after in [10, 40, 70] {
+            assert_eq!(rig.next().await, ms(after));
+        }
         // The task has ended, or will: a later one gets another.
-        wait(90).await;
-        wait(100).await;
+        rig.add(ms(90));
+        assert_eq!(rig.next().await, ms(90));
+        rig.add(ms(100));
+        assert_eq!(rig.next().await, ms(100));
+        assert!(rig.patience.clear().is_empty());
     }
 
     #[tokio::test]
-    async fn what_is_given_up_is_forgotten() {
-        let (patience, start) = (Patience::default(), Instant::now());
-        for _ in 0..100 {
-            let mut until = std::pin::pin!(patience.until(start + ms(20)));
-            assert!(until.as_mut().now_or_never().is_none());
-            assert!(until.as_mut().now_or_never().is_none());
-            assert_eq!(patience.0.lock().waiting.len(), 1);
+    async fn what_waits_no_longer_is_thrown_away_and_woken_for_once() {
+        let mut rig = Rig::new();
+        for after in 1..=100 {
+            let waits = rig.add(ms(after));
+            waits.store(after == 50, Ordering::Relaxed);
         }
-        assert!(is_empty(&patience));
-        patience.until(start + ms(30)).await;
-        assert!(start.elapsed() >= ms(30));
+        // The first look may be at any time: nothing of it but the one that waits may be seen.
+        assert_eq!(rig.next().await, ms(50));
+        rig.add(ms(110));
+        assert_eq!(rig.next().await, ms(110));
+        assert!(rig.patience.clear().is_empty());
     }
 }

@@ -9,64 +9,72 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-use super::echo::{Echo, Lost};
+use super::echo::{Asked, Echo};
+use super::requests::Lost;
 use super::{Fault, Kit, Verdict, target};
+use crate::announcer::event::ProbeId;
 use crate::announcer::own::OwnPrefixes;
-use crate::config::model::Ping;
-
-/// Sends the echo requests and judges the replies.
-///
-/// It judges a moment before `timeout`, when the core would take silence for a failure: only here is it known whether a
-/// reply could have been seen at all.
-pub async fn probe(kit: &Kit, ping: &Ping, timeout: Duration, own: &OwnPrefixes) -> Verdict {
-    let (start, deadline) = (Instant::now(), Deadline::new(timeout));
-    let to = target::address(kit, &ping.host, &ping.origin, own)?;
-    let echo = kit.sockets.get(to, &ping.origin)?;
-    let payload = vec![0xA5; usize::from(ping.size)];
-    let round = Round { kit, echo, to, payload: &payload, start, deadline };
-    if ping.count <= 1 {
-        let rtt = round.ask(Duration::ZERO).await.map_err(|lost| round.fault(lost))?;
-        return judge_rtt(ping, rtt);
-    }
-    Box::pin(several(ping, &round)).await
-}
+use crate::config::model::{Check, Ping};
 
 /// What the requests of one probe share.
-struct Round<'a> {
-    kit: &'a Kit,
+///
+/// It judges a moment before the timeout, when the core would take silence for a failure: only here is it known whether a
+/// reply could have been seen at all.
+struct Round {
     echo: Arc<Echo>,
     to: IpAddr,
-    payload: &'a [u8],
+    size: u16,
     start: Instant,
     deadline: Deadline,
 }
 
-impl Round<'_> {
-    /// One request, sent so long after the start.
-    async fn ask(&self, after: Duration) -> Result<Duration, Lost> {
-        if !after.is_zero() {
-            tokio::time::sleep_until(self.start + after).await;
-        }
-        let limit = self.deadline.limit.saturating_sub(after);
-        self.kit.sockets.ask(&self.echo, self.to, self.payload, limit, self.deadline.at).await
+impl Round {
+    fn begin(kit: &Kit, ping: &Ping, timeout: Duration, own: &OwnPrefixes) -> Result<Self, Fault> {
+        let (start, deadline) = (Instant::now(), Deadline::new(timeout));
+        let to = target::address(kit, &ping.host, &ping.origin, own)?;
+        let echo = kit.sockets.get(to, &ping.origin)?;
+        Ok(Round { echo, to, size: ping.size, start, deadline })
     }
 
-    fn fault(&self, lost: Lost) -> Fault {
-        match lost {
-            Lost::Silence(why) => Fault::Silence {
-                to: self.to,
-                why: format!("{why} in {} ms", self.deadline.limit.as_millis()),
-            },
-            Lost::Error(why) => Fault::Theirs(why),
-            Lost::Blind(why) => Fault::Ours(why),
-        }
+    /// The request that leaves so long after the start.
+    fn asked(&self, probe: Option<ProbeId>, after: Duration) -> Asked {
+        let limit = self.deadline.limit.saturating_sub(after);
+        Asked { probe, to: self.to, size: self.size, limit, deadline: self.deadline.at }
     }
 }
 
-/// `count` requests over the first seven tenths of the time, so that the last one has a chance too.
-async fn several(ping: &Ping, round: &Round<'_>) -> Verdict {
-    let gap = round.deadline.limit.mul_f64(0.7) / u32::from(ping.count);
-    let mut asked: FuturesUnordered<_> = (0..u32::from(ping.count)).map(|n| round.ask(gap * n)).collect();
+/// Sends one echo request, without a task that waits; `done` hears the verdict, perhaps at once, unless the probe is
+/// cancelled.
+pub fn one(
+    kit: &Kit,
+    (probe, check, ping): (ProbeId, &Arc<Check>, &Ping),
+    own: &OwnPrefixes,
+    done: impl FnOnce(Verdict) + Send + 'static,
+) {
+    let round = match Round::begin(kit, ping, check.timeout, own) {
+        Ok(round) => round,
+        Err(fault) => return done(Err(fault)),
+    };
+    let (to, limit, max_rtt) = (round.to, round.deadline.limit, ping.max_rtt);
+    let hear = move |result: Result<Duration, Lost>| {
+        done(match result {
+            Ok(rtt) => judge_rtt(max_rtt, rtt),
+            Err(lost) => Err(fault(lost, to, limit)),
+        });
+    };
+    kit.sockets.send(&round.echo, round.asked(Some(probe), Duration::ZERO), Box::new(hear));
+}
+
+/// Sends several echo requests and judges the replies.
+pub async fn several(kit: &Kit, ping: &Ping, timeout: Duration, own: &OwnPrefixes) -> Verdict {
+    let round = Round::begin(kit, ping, timeout, own)?;
+    let ask = async |after: Duration| {
+        tokio::time::sleep_until(round.start + after).await;
+        kit.sockets.ask(&round.echo, round.asked(None, after)).await
+    };
+    // Over the first seven tenths of the time, so that the last one has a chance too.
+    let gap = round.deadline.limit.mul_f64(0.7) / u32::from(ping.count.max(1));
+    let mut asked: FuturesUnordered<_> = (0..u32::from(ping.count)).map(|n| ask(gap * n)).collect();
     let mut tally = Tally::default();
     while let Some(result) = asked.next().await {
         match result {
@@ -105,7 +113,7 @@ impl Tally {
         }
         let replies = u32::from(ping.count.saturating_sub(self.lost));
         match self.sum.checked_div(replies) {
-            Some(mean) => judge_rtt(ping, mean),
+            Some(mean) => judge_rtt(ping.max_rtt, mean),
             // All lost, and `max_loss = 100` allows it.
             None => Ok(None),
         }
@@ -116,8 +124,16 @@ fn too_many(ping: &Ping, lost: u16) -> bool {
     f64::from(lost) * 100.0 > ping.max_loss * f64::from(ping.count)
 }
 
-fn judge_rtt(ping: &Ping, rtt: Duration) -> Verdict {
-    match ping.max_rtt {
+fn fault(lost: Lost, to: IpAddr, limit: Duration) -> Fault {
+    match lost {
+        Lost::Silence(why) => Fault::Silence { to, why: format!("{why} in {} ms", limit.as_millis()) },
+        Lost::Error(why) => Fault::Theirs(why),
+        Lost::Blind(why) => Fault::Ours(why),
+    }
+}
+
+fn judge_rtt(max_rtt: Option<Duration>, rtt: Duration) -> Verdict {
+    match max_rtt {
         Some(max) if rtt > max => {
             let (rtt, max) = (rtt.as_secs_f64() * 1e3, max.as_secs_f64() * 1e3);
             Err(Fault::Theirs(format!("round trip took {rtt:.1} ms, allowed are {max} ms")))
