@@ -265,14 +265,18 @@ impl Driver {
         watchdog.into_iter().chain([beat]).min().unwrap_or(beat)
     }
 
-    /// Journal and log come last, in their order: what was decided leaves before words about it.
+    /// Journal and log come after that, in their order: what was decided leaves before words about it. Probes come last: they
+    /// can be hundreds, and no reaction waits until they are sent.
     fn perform(&mut self) {
-        let mut words = Vec::new();
+        let (mut words, mut probes) = (Vec::new(), Vec::new());
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Kernel(ops) => self.netlink.submit(ops),
-                Effect::Probe { id, check, own } => self.probes.start(id, check, own),
-                Effect::CancelProbe(id) => self.probes.cancel(id),
+                Effect::Probe { id, check, own } => probes.push((id, check, own)),
+                Effect::CancelProbe(id) => {
+                    probes.retain(|(begun, ..)| *begun != id);
+                    self.probes.cancel(id);
+                }
                 Effect::RunScript(run) => self.scripts.start(run),
                 Effect::KillScript(id) => self.scripts.kill(id),
                 Effect::Peers(peers) => self.bgp.set_peers(peers),
@@ -304,6 +308,9 @@ impl Driver {
                 Effect::Log(note) => log::note(&note),
                 _ => {}
             }
+        }
+        for (id, check, own) in probes {
+            self.probes.start(id, check, own);
         }
         if !self.ready && self.core.is_ready() {
             self.ready = true;

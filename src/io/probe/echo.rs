@@ -46,8 +46,10 @@ const COUNTED: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Sockets {
     open: Mutex<HashMap<(Family, Origin), Arc<Echo>>>,
-    /// Identifier and sequence of the next request: 32 bits for all sockets together, because a raw socket sees the answers
-    /// to all of them. It begins anywhere, so that two daemons, or two runs, do not meet.
+    /// Identifiers and sequence numbers are 32 bits for all sockets together, because a raw socket sees the answers to all of
+    /// them. They begin anywhere, so that two daemons, or two runs, do not meet.
+    first: u32,
+    /// Requests of probes with several of them.
     next: AtomicU32,
     warned: AtomicBool,
     patience: Patience<Pending>,
@@ -58,7 +60,8 @@ impl Default for Sockets {
         let random = RandomState::new().build_hasher().finish();
         Sockets {
             open: Mutex::default(),
-            next: AtomicU32::new(random as u32),
+            first: random as u32,
+            next: AtomicU32::new(0),
             warned: AtomicBool::new(false),
             patience: Patience::default(),
         }
@@ -98,8 +101,7 @@ impl Sockets {
 
     /// Sends one echo request; `hear` is called once with what comes back, perhaps at once, unless it is cancelled.
     pub fn send(&self, echo: &Arc<Echo>, asked: Asked, hear: Hear) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (ident, sequence) = ((number >> 16) as u16, number as u16);
+        let (ident, sequence) = self.number(asked.probe);
         let mut packet = icmp::echo_request(family_of(asked.to), ident, sequence, asked.size);
         let key = key(echo.socket.get_type(), ident, sequence);
         let before = echo.recent_queue();
@@ -129,8 +131,22 @@ impl Sockets {
 
     /// Nobody hears of the answer to that probe's request any more.
     pub fn cancel(&self, probe: ProbeId) {
-        let open: Vec<Arc<Echo>> = self.lock().values().cloned().collect();
-        open.iter().for_each(|echo| echo.requests.cancel(probe));
+        let (ident, sequence) = self.number(Some(probe));
+        let open = self.lock();
+        let of = |echo: &Arc<Echo>| echo.requests.cancel(key(echo.socket.get_type(), ident, sequence), probe);
+        let cancelled: Vec<Request> = open.values().filter_map(of).collect();
+        drop(open);
+        drop(cancelled);
+    }
+
+    /// Identifier and sequence number: a probe of one request is found by its own, the others go between those.
+    fn number(&self, probe: Option<ProbeId>) -> (u16, u16) {
+        let number = match probe {
+            Some(ProbeId(id)) => (id as u32) << 1,
+            None => self.next.fetch_add(1, Ordering::Relaxed) << 1 | 1,
+        };
+        let number = number.wrapping_add(self.first);
+        ((number >> 16) as u16, number as u16)
     }
 
     /// Closes everything; nobody hears of anything any more.
@@ -215,7 +231,7 @@ fn unsent(to: IpAddr, error: &io::Error) -> Lost {
 /// An echo request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// The probe that it is all of; None: of one that is not cancelled but given up.
+    /// The probe that has no other request, and can be cancelled by this.
     pub probe: Option<ProbeId>,
     /// Whom.
     pub to: IpAddr,

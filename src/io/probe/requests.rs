@@ -87,9 +87,11 @@ impl Requests {
         }
     }
 
-    /// Forgets those of a probe.
-    pub fn cancel(&self, probe: ProbeId) {
-        self.lock().retain(|_, request| request.asked.probe != Some(probe));
+    /// Takes that one out, if it is of that probe.
+    pub fn cancel(&self, key: u32, probe: ProbeId) -> Option<Request> {
+        let mut requests = self.lock();
+        let is_its = requests.get(&key).is_some_and(|request| request.asked.probe == Some(probe));
+        if is_its { requests.remove(&key) } else { None }
     }
 
     /// Forgets all.
