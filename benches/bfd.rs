@@ -1,5 +1,6 @@
 //! BFD beside BIRD and FRR, in one run (needs root, bird2, frr, stress-ng): `cargo bench --bench bfd` takes half an
-//! hour, `-- short` a few minutes, `-- detection`, `-- stress`, `-- processor` the parts.
+//! hour, `-- short` a few minutes, `-- detection`, `-- stress`, `-- processor` the parts, a tool's name or a number
+//! of sessions that alone (processor).
 //!
 //! - detection over its bound: a neighbour made of our own pure session falls silent; how long after its last packet plus
 //!   interval x multiplier does the first packet with Down come back? The same instrument for all three;
@@ -30,7 +31,10 @@ const TOOLS: [&str; 3] = ["announcerd", "BIRD", "FRR"];
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let short = words.iter().any(|a| a == "short");
-    let parts: Vec<&String> = words.iter().filter(|a| *a != "short").collect();
+    let only = words.iter().find(|a| TOOLS.contains(&a.as_str()));
+    let sessions: Option<usize> = words.iter().find_map(|a| a.parse().ok());
+    let is_part = |a: &&String| *a != "short" && Some(*a) != only && a.parse::<usize>().is_err();
+    let parts: Vec<&String> = words.iter().filter(is_part).collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| *p == part);
     let (rounds, watch, window) = if short { (5, 10, 3) } else { (50, 600, 20) };
     for interval in [10, 50, 300].into_iter().filter(|_| wanted("detection")) {
@@ -41,8 +45,9 @@ fn main() {
     if wanted("stress") {
         false_downs(Duration::from_secs(watch));
     }
-    for count in [1, 100, 500].into_iter().filter(|_| wanted("processor")) {
-        for tool in TOOLS {
+    let counts = sessions.map_or(vec![1, 100, 500], |only| vec![only]);
+    for count in counts.into_iter().filter(|_| wanted("processor")) {
+        for tool in TOOLS.into_iter().filter(|tool| only.is_none_or(|only| only == *tool)) {
             footprint(tool, count, Duration::from_secs(window));
         }
     }

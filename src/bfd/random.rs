@@ -43,8 +43,9 @@ impl Share {
 
     /// That share of the interval.
     pub fn of(self, interval: Duration) -> Duration {
-        let nanos = interval.as_nanos() * u128::from(self.0) / u128::from(Self::WHOLE);
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let (wholes, rest) = (nanos / Self::WHOLE, nanos % Self::WHOLE);
+        Duration::from_nanos(wholes * u64::from(self.0) + rest * u64::from(self.0) / Self::WHOLE)
     }
 }
 

@@ -333,6 +333,11 @@ impl Session {
         self.news.pop_front()
     }
 
+    /// True if there are some.
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     fn tell(&mut self, reason: Option<String>, now: Time) {
         let key = (self.state, self.remote_state == State::AdminDown);
         if self.told.unwrap_or((State::Down, false)) == key {
