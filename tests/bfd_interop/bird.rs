@@ -144,7 +144,8 @@ fn ipv6_multihop() {
     let lines = "min rx interval 300 ms; min tx interval 300 ms; multiplier 3;";
     let neighbour = "2001:db8::2 local 2001:db8:1::1 multihop";
     let bird = Bird::start(&pair.them, &config(lines, neighbour)).unwrap();
-    let host = "host = \"2001:db8:1::1\"\nlocal_address = \"2001:db8::2\"\ninterval = \"400ms\"\nmultiplier = 3\n";
+    let host =
+        "host = \"2001:db8:1::1\"\nlocal_address = \"2001:db8::2\"\ninterval = \"400ms\"\nmultiplier = 3\n";
     let node = pair.node(&format!("{host}multihop = 2"));
     until_up(&node);
     until("BIRD to be up", &node, || is_up(&bird) && session(&bird)[0] == "2001:db8::2");

@@ -157,7 +157,9 @@ fn ipv6_multihop() {
 fn ipv6_on_a_link() {
     let pair = Pair::new();
     let peers = ["fe80::2 local-address fe80::1", "2001:db8::2 local-address 2001:db8::1"];
-    let peers = peers.map(|peer| format!(" peer {peer} interface customer\n  receive-interval 100\n  transmit-interval 100\n exit\n"));
+    let peers = peers.map(|peer| {
+        format!(" peer {peer} interface customer\n  receive-interval 100\n  transmit-interval 100\n exit\n")
+    });
     let frr = Frr::start(&pair.them, &format!("bfd\n{}exit\n", peers.concat()));
     let node = pair.node("host = \"fe80::1\"\ndevice = \"uplink\"\ninterval = \"100ms\"");
     until_up(&node);

@@ -236,12 +236,7 @@ impl Stage<'_> {
         let result = parsed.and_then(|received| session.receive(&received, at, self.now));
         if let (Ok(received), Ok(()) | Err(Discard::AdminDown)) = (parsed, result) {
             let heard = received.packet.state;
-            assert_eq!(
-                session.state(),
-                section_6_8_6(before, heard),
-                "{before} heard {heard}\n{}",
-                self.out
-            );
+            assert_eq!(session.state(), section_6_8_6(before, heard), "{before} heard {heard}\n{}", self.out);
             self.seen.pairs.insert((before, heard));
         }
         if let Err(why) = result {
