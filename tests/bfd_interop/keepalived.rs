@@ -1,11 +1,15 @@
 //! keepalived's BFD (`bfd_instance`, which `track_bfd` follows).
 
+use std::fs::File;
+use std::process::Command;
+
 use announcerd::demo::lab::{Daemon, Host, host::find_program};
 use nix::sys::signal::Signal;
 
-use crate::rig::{LIMIT, Pair, THEM, bfd, check, detail, start, until, until_agreed, until_up};
+use crate::rig::{LIMIT, Pair, THEM, bfd, check, detail, until, until_agreed, until_up};
 
 const FILE: &str = "/etc/keepalived/keepalived.conf";
+const LOG: &str = "/run/keepalived.log";
 
 /// `timing`: lines of its `bfd_instance`.
 fn config(timing: &str) -> String {
@@ -34,10 +38,19 @@ vrrp_instance vi {
 }
 ";
 
+/// What it says goes to a file, from its first word on.
 fn start_it(pair: &Pair, timing: &str) -> Daemon {
     pair.them.write(FILE, config(timing)).unwrap();
     let program = find_program("keepalived", "keepalived").unwrap();
-    start(&pair.them, &[program.to_str().unwrap(), "-n", "-l", "-f", FILE], || true)
+    pair.them.write(LOG, "").unwrap();
+    let log = || File::options().append(true).open(pair.them.path(LOG)).unwrap();
+    let mut command = Command::new(program);
+    command.args(["-n", "-l", "-f", FILE]).stdout(log()).stderr(log());
+    pair.them.spawn(&mut command).unwrap()
+}
+
+fn log(pair: &Pair) -> String {
+    std::fs::read_to_string(pair.them.path(LOG)).unwrap()
 }
 
 fn vrrp_state(host: &Host) -> bool {
@@ -70,7 +83,7 @@ fn up_and_down_each_way() {
     assert!(bfd(&node).state == "Down");
 }
 
-/// Intervals change on either side by a Poll Sequence, and nothing goes down for it; AdminDown each way.
+/// Intervals change on either side by a Poll Sequence, and nothing goes down for it; we leave by AdminDown, and it by silence.
 #[test]
 fn polls_and_admin_down() {
     let pair = Pair::new();
@@ -88,15 +101,23 @@ fn polls_and_admin_down() {
     until_agreed(&node, 600_000, 500_000);
     assert_eq!(detail(&node).down, 0, "{:?}", bfd(&node));
 
-    // Ours: the check goes, and its session with it.
+    // Ours: the check goes, and its session with it. To keepalived that is no failure (RFC 5882 section 3.2).
     until("keepalived to be MASTER", &node, || vrrp_state(&pair.them));
     pair.reload("host = \"203.0.113.99\"");
-    until("keepalived to hear of it", &node, || !vrrp_state(&pair.them));
+    until("keepalived to hear of it", &node, || {
+        log(&pair).contains("Remote diagnostic - Administratively Down")
+    });
     pair.reload(&lines(400));
     until_up(&node);
-    until("keepalived to be MASTER again", &node, || vrrp_state(&pair.them));
+    assert!(vrrp_state(&pair.them) && !log(&pair).contains("Entering FAULT STATE"), "{}", log(&pair));
 
+    // keepalived 2.2 stops without a word: that is silence, and no AdminDown.
     keepalived.signal(Signal::SIGTERM).unwrap();
-    until("AdminDown to be heard", &node, || bfd(&node).remote_state == "AdminDown");
-    assert_eq!(check(&node).verdict, "unknown");
+    until("down", &node, || check(&node).verdict == "down");
+    let row = bfd(&node);
+    assert_eq!(
+        (row.state.as_str(), row.diagnostic.as_str()),
+        ("Down", "Control Detection Time Expired"),
+        "{row:?}"
+    );
 }
