@@ -28,6 +28,8 @@ pub struct Session {
     remote_demand: bool,
     timing: Timing,
     sequence: Sequence,
+    /// What the last authenticated packet said.
+    last_sent: Option<Packet>,
     /// Twice the detection time after the last packet: bfd.AuthSeqKnown (section 6.8.1), also of a session that is lost.
     sequence_holds_until: Option<Time>,
     random: Random,
@@ -72,6 +74,7 @@ impl Session {
             remote_diagnostic: Diagnostic::NONE,
             remote_demand: false,
             sequence: Sequence::new(random.word()),
+            last_sent: None,
             sequence_holds_until: None,
             random,
             is_news: false,
@@ -323,7 +326,11 @@ impl Session {
         let start = out.len();
         packet.put(self.config.auth.as_ref().map_or(0, auth::len), out);
         if let Some(auth) = &self.config.auth {
-            auth::sign(auth, &mut self.sequence, self.is_news || poll || is_final, start, out);
+            // Section 6.7.3: "when the transmitted BFD Control packet carries different contents than the previously
+            // transmitted packet".
+            let changed = self.last_sent != Some(packet);
+            auth::sign(auth, &mut self.sequence, changed, start, out);
+            self.last_sent = Some(packet);
         }
         self.counters.sent += 1;
     }
@@ -366,7 +373,11 @@ impl Session {
         match (self.state, self.remote_state) {
             (State::AdminDown, _) => "administratively down".to_owned(),
             (_, State::AdminDown) => "the neighbour is administratively down".to_owned(),
-            (State::Down, _) => match self.remote_diagnostic {
+            // It is heard, and neither Down nor AdminDown: it was one of them, and waits for our Down to reach it.
+            (State::Down, State::Init | State::Up) => {
+                "the neighbour is not administratively down any more".to_owned()
+            }
+            (State::Down, State::Down) => match self.remote_diagnostic {
                 Diagnostic::NONE => "the neighbour signalled Down".to_owned(),
                 why => format!("the neighbour signalled Down: {why}"),
             },

@@ -171,7 +171,9 @@ impl Timing {
     /// Finals carry no number. Where a Poll of an earlier sequence has found no answer yet, the first Final may be for that;
     /// after a detection time it was lost, and is awaited no longer.
     pub fn end_poll(&mut self, now: Time) -> Option<Time> {
-        self.unanswered = self.unanswered.saturating_sub(1);
+        // Section 6.8.6: only "if a Poll Sequence is being transmitted": no Poll of ours, no answer to it. A network that
+        // repeats packets brings such Finals.
+        self.unanswered = self.unanswered.checked_sub(1)?;
         let Poll::Active { since, again, stale } = self.poll else { return None };
         if stale > 0 && now.since(since) < self.detection_time() {
             self.poll = Poll::Active { since, again, stale: stale - 1 };

@@ -8,7 +8,13 @@ use crate::rig::{Pair, THEM, bfd, check, detail, until, until_up};
 
 const ON_LINK: &str = "203.0.113.2 dev \"customer\" local 203.0.113.1";
 
+const ON_LINK6: &str = "2001:db8::2 dev \"customer\" local 2001:db8::1";
+
 fn run(kind: &str, bird_kind: &str) {
+    run_with(kind, bird_kind, ON_LINK, THEM);
+}
+
+fn run_with(kind: &str, bird_kind: &str, neighbour: &str, host: &str) {
     let pair = Pair::new();
     let key = |text: &str| {
         pair.us.write("/run/bfd.key", text).unwrap();
@@ -18,10 +24,10 @@ fn run(kind: &str, bird_kind: &str) {
     let lines = format!(
         "min rx interval 100 ms; min tx interval 100 ms; multiplier 3; authentication {bird_kind}; password \"secret\" {{ id 9; }};"
     );
-    let bird = Bird::start(&pair.them, &config(&lines, ON_LINK)).unwrap();
+    let bird = Bird::start(&pair.them, &config(&lines, neighbour)).unwrap();
     key("wrong\n");
     let authentication = format!("{{ type = \"{kind}\", key_id = 9, password_file = \"/run/bfd.key\" }}");
-    let lines = format!("host = \"{THEM}\"\ninterval = \"100ms\"\nauthentication = {authentication}");
+    let lines = format!("host = \"{host}\"\ninterval = \"100ms\"\nauthentication = {authentication}");
     let node = pair.node(&lines);
     until("discards", &node, || bfd(&node).detail.is_some_and(|d| d.discarded > 0));
     let why = detail(&node).last_discard.unwrap();
@@ -59,4 +65,10 @@ fn keyed_sha1() {
 #[test]
 fn meticulous_keyed_sha1() {
     run("meticulous-keyed-sha1", "meticulous keyed sha1");
+}
+
+/// The digest covers the packet alone, so IPv6 changes nothing.
+#[test]
+fn meticulous_keyed_sha1_over_ipv6() {
+    run_with("meticulous-keyed-sha1", "meticulous keyed sha1", ON_LINK6, "2001:db8::1");
 }

@@ -2,6 +2,7 @@
 
 use announcerd::demo::lab::{Bird, Node};
 
+use crate::frr::Frr;
 use crate::rig::{Pair, bfd, program, until};
 
 fn bird(with_bfd: bool) -> String {
@@ -86,4 +87,44 @@ fn a_strict_session_waits() {
     let bird = Bird::start(&pair.them, &bird(true)).unwrap();
     until("both", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
     until("BIRD to have the route", &node, || bird.route("198.51.100.0/24", "announcerd").is_some());
+}
+
+/// The same with FRR as a cloud's route server: at first its operator forgot BFD. When BFD goes down later, nobody is
+/// Established again before it is back.
+#[test]
+fn a_strict_session_waits_for_frr() {
+    let pair = Pair::new();
+    let config = "
+router bgp 64500
+ bgp router-id 203.0.113.1
+ no bgp ebgp-requires-policy
+ neighbor 203.0.113.2 remote-as 64501
+ neighbor 203.0.113.2 timers connect 1
+exit
+";
+    let frr = Frr::start_all(&pair.them, config, &["zebra", "bfdd", "bgpd"]);
+    let established = || {
+        let peer = frr.show("bgpd", "show bgp neighbors 203.0.113.2 json")["203.0.113.2"].clone();
+        peer["connectionsEstablished"].as_u64().unwrap_or_default()
+    };
+    let node = node(&pair, "{ interval = \"100ms\", strict = true, hold_time = \"3s\" }");
+    until("OpenConfirm", &node, || session(&node) == "OpenConfirm");
+    until("the end of the wait", &node, || node.log().contains("Cease/BFD Down"));
+    assert!(!node.log().contains("BGP session established") && established() == 0);
+
+    frr.set_in("bgpd", &["router bgp 64500", "neighbor 203.0.113.2 bfd"]);
+    until("both", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
+    let has_route = || {
+        let route = frr.show("bgpd", "show bgp ipv4 unicast 198.51.100.0/24 json");
+        route["paths"][0]["valid"] == true
+    };
+    until("FRR to have the route", &node, has_route);
+    let (times, closed) = (established(), || node.log().matches("Cease/BFD Down").count());
+    let before = closed();
+    pair.silence();
+    until("the end of the session and of a wait", &node, || closed() >= before + 2 && !has_route());
+    assert_eq!(established(), times, "{}", node.log());
+    pair.unsilence();
+    until("both again", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
+    until("FRR to have the route", &node, has_route);
 }

@@ -2,15 +2,20 @@
 
 use announcerd::demo::lab::{Daemon, Host};
 
-use crate::rig::{Pair, THEM, bfd, check, detail, start, until, until_agreed, until_up};
+use crate::rig::{Pair, THEM, bfd, check, detail, in_real_time, start, until, until_agreed, until_up};
 
 pub struct Frr {
     host: Host,
-    _daemons: Vec<Daemon>,
+    daemons: Vec<Daemon>,
 }
 
 impl Frr {
+    /// zebra and bfdd.
     pub fn start(host: &Host, config: &str) -> Self {
+        Self::start_all(host, config, &["zebra", "bfdd"])
+    }
+
+    pub fn start_all(host: &Host, config: &str, daemons: &[&str]) -> Self {
         host.write("/etc/frr/frr.conf", config).unwrap();
         host.write("/etc/frr/vtysh.conf", "service integrated-vtysh-config\n").unwrap();
         host.run(&["install", "-d", "-o", "frr", "-g", "frr", "/run/frr", "/var/log/frr"]).unwrap();
@@ -18,23 +23,43 @@ impl Frr {
             let program = format!("/usr/lib/frr/{name}");
             start(host, &[&program], || host.run(&["vtysh", "-d", name, "-c", "show version"]).is_ok())
         };
-        let daemons = ["zebra", "bfdd"].iter().map(run).collect();
-        let frr = Frr { host: host.clone(), _daemons: daemons };
+        let daemons = daemons.iter().map(run).collect();
+        let frr = Frr { host: host.clone(), daemons };
         frr.host.run(&["vtysh", "-b"]).unwrap();
         frr
     }
 
+    pub fn in_real_time(&self) {
+        self.daemons.iter().for_each(in_real_time);
+    }
+
+    /// What bfdd is told.
     pub fn set(&self, lines: &[&str]) {
-        let mut words = vec!["vtysh", "-d", "bfdd", "-c", "configure", "-c", "bfd"];
+        self.set_in("bfdd", &[&["bfd"][..], lines].concat());
+    }
+
+    pub fn set_in(&self, daemon: &str, lines: &[&str]) {
+        let mut words = vec!["vtysh", "-d", daemon, "-c", "configure"];
         words.extend(lines.iter().flat_map(|l| ["-c", l]));
         self.host.run(&words).unwrap();
     }
 
     /// Its one peer.
     pub fn peer(&self) -> serde_json::Value {
-        let answer = self.host.run(&["vtysh", "-d", "bfdd", "-c", "show bfd peers json"]).unwrap_or_default();
-        let all: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-        all[0].clone()
+        self.show("bfdd", "show bfd peers json")[0].clone()
+    }
+
+    /// The peer with that address.
+    fn peer_of(&self, address: &str) -> serde_json::Value {
+        let all = self.show("bfdd", "show bfd peers json");
+        let mut all = all.as_array().into_iter().flatten();
+        all.find(|p| p["peer"] == address).cloned().unwrap_or_default()
+    }
+
+    /// What one of its daemons shows; null if it does not.
+    pub fn show(&self, daemon: &str, command: &str) -> serde_json::Value {
+        let answer = self.host.run(&["vtysh", "-d", daemon, "-c", command]).unwrap_or_default();
+        serde_json::from_str(&answer).unwrap_or_default()
     }
 
     fn is(&self, state: &str) -> bool {
@@ -42,7 +67,7 @@ impl Frr {
     }
 }
 
-const PEER: &str = "peer 203.0.113.2 local-address 203.0.113.1 interface customer";
+pub const PEER: &str = "peer 203.0.113.2 local-address 203.0.113.1 interface customer";
 
 /// Up each way; intervals change on either side by a Poll Sequence; AdminDown in both directions is no failure.
 #[test]
@@ -107,4 +132,46 @@ fn multihop() {
     // One hop is not enough: RFC 5082's rule by the number of hops.
     pair.reload("host = \"198.18.0.1\"\nlocal_address = \"203.0.113.2\"\nmultihop = 1\ninterval = \"400ms\"\nmultiplier = 3");
     until("too far away", &node, || check(&node).verdict == "down" && bfd(&node).state == "Down");
+}
+
+/// The same over IPv6.
+#[test]
+fn ipv6_multihop() {
+    let pair = Pair::routed();
+    let config = "bfd\n peer 2001:db8::2 multihop local-address 2001:db8:1::1\n  detect-multiplier 3\n  receive-interval 100\n  transmit-interval 100\n exit\nexit\n";
+    let frr = Frr::start(&pair.them, config);
+    let node = pair.node(
+        "host = \"2001:db8:1::1\"\nlocal_address = \"2001:db8::2\"\nmultihop = 2\ninterval = \"400ms\"\nmultiplier = 3",
+    );
+    until_up(&node);
+    until("FRR to be up", &node, || frr.is("up"));
+    until_agreed(&node, 400_000, 400_000);
+    pair.silence();
+    until("down", &node, || check(&node).verdict == "down" && frr.is("down"));
+    pair.unsilence();
+    until_up(&node);
+}
+
+/// Between link-local addresses, and between global ones on the same link.
+#[test]
+fn ipv6_on_a_link() {
+    let pair = Pair::new();
+    let peers = ["fe80::2 local-address fe80::1", "2001:db8::2 local-address 2001:db8::1"];
+    let peers = peers.map(|peer| {
+        format!(" peer {peer} interface customer\n  receive-interval 100\n  transmit-interval 100\n exit\n")
+    });
+    let frr = Frr::start(&pair.them, &format!("bfd\n{}exit\n", peers.concat()));
+    let node = pair.node("host = \"fe80::1\"\ndevice = \"uplink\"\ninterval = \"100ms\"");
+    until_up(&node);
+    until("FRR to be up", &node, || frr.peer_of("fe80::2")["status"] == "up");
+    until_agreed(&node, 100_000, 100_000);
+    pair.silence();
+    until("down", &node, || check(&node).verdict == "down" && frr.peer_of("fe80::2")["status"] == "down");
+    pair.unsilence();
+    until_up(&node);
+
+    pair.reload("host = \"2001:db8::1\"\ninterval = \"100ms\"");
+    until_up(&node);
+    until("FRR to be up", &node, || frr.peer_of("2001:db8::2")["status"] == "up");
+    until_agreed(&node, 100_000, 100_000);
 }

@@ -15,7 +15,7 @@ pub const LIMIT: Duration = Duration::from_secs(40);
 pub const US: &str = "203.0.113.2";
 pub const THEM: &str = "203.0.113.1";
 
-/// 203.0.113.2 and 2001:db8::2 are ours, .1 the neighbour's.
+/// 203.0.113.2, 2001:db8::2 and fe80::2 are ours, .1 and ::1 the neighbour's.
 pub struct Pair {
     pub us: Host,
     pub them: Host,
@@ -27,15 +27,16 @@ impl Pair {
     pub fn new() -> Self {
         let (us, them) = (Host::new("us", &[]).unwrap(), host_of_them());
         connect((&us, "uplink", [203, 0, 113, 2]), (&them, "customer", [203, 0, 113, 1]));
-        for (host, interface, address) in
-            [(&us, "uplink", "2001:db8::2/64"), (&them, "customer", "2001:db8::1/64")]
-        {
-            host.run(&["ip", "-6", "address", "add", address, "dev", interface, "nodad"]).unwrap();
+        for (host, interface, last) in [(&us, "uplink", "2"), (&them, "customer", "1")] {
+            // Instead of the one that the kernel made.
+            host.run(&["ip", "-6", "address", "flush", "dev", interface, "scope", "link"]).unwrap();
+            add_ipv6(host, interface, &format!("fe80::{last}"));
+            add_ipv6(host, interface, &format!("2001:db8::{last}"));
         }
         Pair { us, them, _router: None }
     }
 
-    /// With a router between them: they are at 198.18.0.1.
+    /// With a router between them: they are at 198.18.0.1 and 2001:db8:1::1.
     pub fn routed() -> Self {
         let (us, them) = (Host::new("us", &[]).unwrap(), host_of_them());
         let router = Host::new("router", &[]).unwrap();
@@ -44,6 +45,16 @@ impl Pair {
         connect((&router, "far", [198, 18, 0, 2]), (&them, "customer", [198, 18, 0, 1]));
         us.run(&["ip", "route", "add", "default", "via", "203.0.113.1"]).unwrap();
         them.run(&["ip", "route", "add", "default", "via", "198.18.0.2"]).unwrap();
+        router.sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
+        add_ipv6(&router, "customer", "2001:db8::1");
+        add_ipv6(&router, "far", "2001:db8:1::2");
+        for (host, interface, address, via) in [
+            (&us, "uplink", "2001:db8::2", "2001:db8::1"),
+            (&them, "customer", "2001:db8:1::1", "2001:db8:1::2"),
+        ] {
+            add_ipv6(host, interface, address);
+            host.run(&["ip", "-6", "route", "add", "default", "via", via]).unwrap();
+        }
         Pair { us, them, _router: Some(router) }
     }
 
@@ -70,6 +81,12 @@ impl Pair {
     pub fn unsilence(&self) {
         self.us.run(&["nft", "delete", "table", "inet", "cut"]).unwrap();
     }
+}
+
+/// At once: nobody asks whether somebody has it already.
+fn add_ipv6(host: &Host, interface: &str, address: &str) {
+    let address = format!("{address}/64");
+    host.run(&["ip", "-6", "address", "add", &address, "dev", interface, "nodad"]).unwrap();
 }
 
 fn host_of_them() -> Host {
@@ -136,6 +153,14 @@ pub fn until_agreed(node: &Node, tx: u64, rx: u64) {
             .detail
             .is_some_and(|d| (d.tx_interval_us, d.rx_interval_us, d.polling) == (Some(tx), rx, false))
     });
+}
+
+/// In real time, as announcerd's own BFD: on a crowded machine a peer would take its own absence for our silence.
+pub fn in_real_time(daemon: &Daemon) {
+    let pid = daemon.pid().to_string();
+    // All its threads: BIRD's BFD is not the first. From here, for the host has no /proc of its own.
+    let raised = Command::new("chrt").args(["-f", "-a", "-p", "10", &pid]).status().unwrap();
+    assert!(raised.success(), "chrt needs root (CAP_SYS_NICE)");
 }
 
 /// Starts one of FRR's daemons, or another program that is asked by `asked` whether it is there.

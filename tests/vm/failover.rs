@@ -197,15 +197,15 @@ fn no_packet_of_a_client_is_lost_by_our_order_of_steps() {
             site.wait_state(State::Backup);
             wait_for("the tunnel to go", LIMIT, || (!has_tunnel()).then_some(())).unwrap();
         }
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let still = wait_for("the counters to rest", LIMIT, || {
-            let before = read(&tap.counts.arrived);
-            std::thread::sleep(Duration::from_millis(200));
-            (before == read(&tap.counts.arrived)).then_some(())
-        });
-        still.unwrap();
-        let (arrived, carried, bounced) =
-            (read(&tap.counts.arrived), read(&tap.counts.carried), read(&tap.counts.bounced));
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Acquire);
+        // What arrived is read last: it is counted before it goes on, so nothing was on its way if the sum is right.
+        let counts = || {
+            let (carried, bounced) = (read(&tap.counts.carried), read(&tap.counts.bounced));
+            (read(&tap.counts.arrived), carried, bounced)
+        };
+        let settled = || Some(counts()).filter(|(arrived, carried, bounced)| *arrived == carried + bounced);
+        let (arrived, carried, bounced) = wait_for("every packet to go on", LIMIT, settled)
+            .unwrap_or_else(|e| panic!("{e}: arrived, carried, bounced: {:?}", counts()));
         println!("{arrived} packets arrived, {carried} were carried on, {bounced} thrown back");
         assert!(arrived > 20, "too few to tell: {arrived}");
         assert_eq!((carried, bounced), (arrived, 0));

@@ -9,7 +9,7 @@ use crate::bfd::wire::{Discard, Packet, State};
 use crate::bfd::{AuthType, Authentication, Session, SessionConfig};
 use crate::time::Time;
 
-const KINDS: [AuthType; 5] =
+pub(super) const KINDS: [AuthType; 5] =
     [AuthType::Simple, AuthType::Md5, AuthType::MeticulousMd5, AuthType::Sha1, AuthType::MeticulousSha1];
 
 fn auth(kind: AuthType, key_id: u8, key: &str) -> Authentication {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod conformance;
+mod script;
 mod simulation;
 mod speaker;
 mod wire;
