@@ -34,6 +34,24 @@ fn isolate(rig: &mut Rig, on: bool) {
     rig.set("uplink", if on { Target::Silent } else { Target::Answers(MS) });
 }
 
+/// FIELD 9: we did not run for longer than the peer's hold time, and shorter than a probe's interval: it is we who lost the
+/// session, though nothing that is required has failed.
+#[test]
+fn a_session_that_our_absence_cost_us_has_time_to_come_back() {
+    let uplink = "host = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"";
+    let slow = with(&asked_by_bgp("9s"), uplink, "host = \"203.0.113.1\"\ninterval = \"10s\"");
+    for phase in (0..20).map(|n| 500 * MS * n) {
+        let mut rig = backup(&slow);
+        rig.run(phase);
+        rig.pause(9500 * MS, true);
+        let (peer, event) = rig.far.breaks("router");
+        rig.tell(Event::Bgp { peer, event });
+        rig.run(60 * SECOND);
+        assert_eq!(rig.states("a"), [], "after {phase:?}: {:?}", rig.records);
+        assert_eq!(rig.verdict("session"), "up");
+    }
+}
+
 /// FIELD 8: after a long isolation the next try would be a minute away, and the session has ten seconds: it is tried at
 /// once.
 #[test]
