@@ -318,6 +318,19 @@ impl Announcer {
         asks
     }
 
+    /// A session that has its time to come back, after what may have been our own isolation, does not spend it in the
+    /// back-off that grew meanwhile.
+    pub(super) fn try_session(&mut self, check: CheckId, now: Time) {
+        let Some(Probe::Bgp(watched)) = self.checks.get(&check).map(|c| c.config.probe.clone()) else {
+            return;
+        };
+        let live = |p: &Peering| !p.retired && *p.config.session.name == *watched.peer;
+        let found = self.peers.all.iter().find(|(_, p)| live(p)).map(|(id, _)| *id);
+        if let Some(id) = found {
+            self.on_bgp(id, PeerEvent::TryNow, now);
+        }
+    }
+
     /// The checks of type `bgp` on that peer. Who leaves closes the sessions itself: that is nothing wrong, and
     /// must not make FAULT of a MASTER that hands over or keeps its routes.
     fn session_news(&mut self, name: &str, wrong: Option<&str>, now: Time) {

@@ -214,8 +214,14 @@ impl Announcer {
             })
             .collect();
         let Some(member) = self.members.get_mut(&id) else { return };
+        let mut awaited = Vec::new();
         for (check, look) in looks {
-            member.rows.judge(check, &look, now, |moment| gate::witnessed(require, &required, moment));
+            if member.rows.judge(check, &look, now, |moment| gate::witnessed(require, &required, moment)) {
+                awaited.push(check);
+            }
+        }
+        for check in awaited {
+            self.try_session(check, now);
         }
         self.ask_sessions_again(id, now);
     }

@@ -375,6 +375,8 @@ impl Announcer {
         let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_told()).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(check) = self.checks.get_mut(&id) else { continue };
+            // Whoever lost a session meanwhile may have lost it by our fault: nobody is unblemished.
+            check.note_trouble(now, now);
             let stale = away > check.config.interval;
             if stale || under_way.iter().any(|(_, c)| *c == id) {
                 // One probe at once, in the place of the next: two at a time would count one trouble twice.

@@ -101,9 +101,18 @@ impl Rows {
     }
 
     /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
-    /// moment.
-    pub fn judge(&mut self, check: CheckId, look: &Look, now: Time, witnessed: impl Fn(Time) -> bool) {
-        self.fallen.entry(check).or_insert(Fallen::new(look.since)).judge(look, now, witnessed);
+    /// moment. Returns true if its time to come back begins now.
+    pub fn judge(
+        &mut self,
+        check: CheckId,
+        look: &Look,
+        now: Time,
+        witnessed: impl Fn(Time) -> bool,
+    ) -> bool {
+        let fallen = self.fallen.entry(check).or_insert(Fallen::new(look.since));
+        let had_begun = fallen.first.is_some();
+        fallen.judge(look, now, witnessed);
+        !had_begun && fallen.first.is_some() && !fallen.confirmed
     }
 
     /// When a session that is down will count, if it waits for nothing else.

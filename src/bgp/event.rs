@@ -70,6 +70,9 @@ pub enum PeerEvent {
     /// Whoever lives there should show it: a KEEPALIVE is sent, for its acknowledgement. At most one a second (RFC 4271
     /// section 4.4), and none where the hold time is zero.
     AskForLife,
+    /// What kept the session away may be over: ConnectRetryTimer (RFC 4271 section 8) expires now. A peer that refused us is
+    /// left its time.
+    TryNow,
     /// INIT is over: what is wanted is complete, End-of-RIB may be sent (RFC 4724 section 4.1). Until then it waits.
     InitOver,
     /// Families whose forwarding state is in place, for the F bit of the next OPEN (RFC 4724 section 3).

@@ -108,6 +108,7 @@ impl Peer {
             PeerEvent::Closed { conn, reason } => self.close(conn, Reason::Network(reason)),
             PeerEvent::SetWanted { wanted, token } => self.set_wanted(wanted, token),
             PeerEvent::AskForLife => self.ask_for_life(),
+            PeerEvent::TryNow => self.try_now(),
             PeerEvent::InitOver => {
                 self.init_over = true;
                 self.for_established(|up| up.rib.release_end_of_rib());
@@ -482,6 +483,16 @@ impl Peer {
     /// True if [`PeerEvent::AskForLife`] sends a KEEPALIVE now.
     pub fn may_ask_for_life(&self, now: Time) -> bool {
         self.connections.iter().any(|connection| connection.may_ask_for_life(now))
+    }
+
+    fn try_now(&mut self) {
+        match self.dial {
+            Dial::Waiting { refused: false, .. } => {}
+            // Its SYN may have been lost, and TCP's own back-off be long by now.
+            Dial::Connecting { conn, .. } => self.emit_close(conn, Vec::new()),
+            Dial::Off | Dial::Waiting { .. } => return,
+        }
+        self.dial = Dial::Waiting { at: self.now, refused: false };
     }
 
     fn ask_for_life(&mut self) {

@@ -27,6 +27,8 @@ pub(super) struct ReadCheck {
     pub name_span: Span,
     /// Where the target stands (host, url, connect_to or peer), and its key.
     pub target: (&'static str, Span),
+    /// Where `fall` stands, if it is given.
+    pub fall_span: Span,
     /// The check; `None` if something about it is wrong.
     pub check: Option<Check>,
 }
@@ -90,6 +92,7 @@ fn read(item: &Item<'_, '_>, index: usize, env: &Env<'_>) -> Option<ReadCheck> {
         path: table.path.clone(),
         name_span: table.span_of("name"),
         target: ("", table.span_of("host")),
+        fall_span: table.span_of("fall"),
         check: None,
     };
     let kind = table.need("type", "\"ping\"", |i| kind(&i));

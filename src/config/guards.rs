@@ -1,5 +1,5 @@
 //! The guards that can be judged at load (SPEC 4): what would be asked of ourselves after a takeover, what would
-//! leave the allowed prefixes, what hangs on DNS alone.
+//! leave the allowed prefixes, what hangs on DNS or on one packet alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -33,8 +33,10 @@ pub(super) fn guard(
     let own = Own::new(instances);
     primaries_are_elsewhere(report, &own, &by_name, instances);
     peers_are_elsewhere(report, &own, peers);
+    let mut hasty = BTreeSet::new();
     for instance in instances {
         depends_on_dns(report, &by_name, instance);
+        needs_no_second_failure(report, &by_name, instance, &mut hasty);
     }
 }
 
@@ -168,6 +170,44 @@ fn depends_on_dns(report: &Report<'_>, checks: &HashMap<&str, &ReadCheck>, insta
     if all.iter().all(|check| needs_dns(check)) {
         let words = "every check of the primary depends on DNS: when names are not answered, nothing is known of the primary; let at least one ask an address";
         report.warning(primary.span.clone(), join(&primary.path, "checks"), words);
+    }
+}
+
+/// A probe of its that fails once is down: where packets may be lost, or a server be slow for once, that says little. (A link
+/// and a session tell of themselves, and a file is not asked over a network.)
+fn falls_at_once(check: &Check) -> bool {
+    let says_little = match &check.probe {
+        Probe::Link(_) | Probe::Bgp(_) | Probe::Bfd(_) | Probe::File(_) => false,
+        // Several packets are a row in themselves, if one of them may be lost.
+        Probe::Ping(ping) => ping.max_loss * f64::from(ping.count) < 100.0,
+        Probe::Http(_) | Probe::Tcp(_) | Probe::Dns(_) | Probe::Exec(_) => true,
+    };
+    says_little && check.fall.failures() == 1
+}
+
+/// As many of its primary's checks as make a takeover are down after one failure each, and whoever asks for that gets no
+/// confirmation by a second. Each check is told of once (`told`).
+fn needs_no_second_failure<'c>(
+    report: &Report<'_>,
+    checks: &HashMap<&str, &'c ReadCheck>,
+    instance: &ReadInstance,
+    told: &mut BTreeSet<&'c str>,
+) {
+    let (Some(primary), Some(name)) = (&instance.primary, &instance.name) else { return };
+    let read = primary.checks.iter().filter_map(|(name, _)| checks.get(&**name).copied());
+    let hasty: Vec<&ReadCheck> = read.filter(|read| read.check.as_ref().is_some_and(falls_at_once)).collect();
+    let needed = primary.down_when.0.needed(primary.checks.len());
+    if hasty.len() < needed {
+        return;
+    }
+    let each = if needed > 1 { format!(" each of {needed} checks") } else { String::new() };
+    for check in hasty {
+        if check.name.as_deref().is_some_and(|name| told.insert(name)) {
+            let words = format!(
+                "with it a single failure{each}, be it one lost packet, is a takeover by `{name}` without confirmation; make it at least 2 (the default is 3), or a window such as {{ failures = 2, of = 3 }}"
+            );
+            report.warning(check.fall_span.clone(), join(&check.path, "fall"), words);
+        }
     }
 }
 

@@ -21,5 +21,6 @@ mod reload;
 mod require;
 mod rig;
 mod scripts;
+mod sessions;
 mod states;
 mod stop_restart;

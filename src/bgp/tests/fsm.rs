@@ -217,6 +217,7 @@ fn every_event_in_every_state() {
             PeerEvent::InitOver,
             PeerEvent::ForwardingPreserved(crate::bgp::Families::BOTH),
             PeerEvent::BfdDown,
+            PeerEvent::TryNow,
             PeerEvent::MaintenanceOn { moment: SECOND },
             PeerEvent::MaintenanceOff,
             stop(SECOND),
@@ -534,6 +535,33 @@ fn a_lasting_session_makes_trouble_forgotten() {
     rig.event(PeerEvent::Closed { conn, reason: "reset".into() });
     assert!(rig.peer.status().next_try.unwrap() <= rig.now + SECOND * 5);
     assert_eq!(rig.peer.status().last_error.as_deref(), Some("reset"));
+}
+
+/// Who hears that the trouble may be over tries at once, a try that hangs is begun anew, and a peer that refused is left its
+/// time (FIELD 19).
+#[test]
+fn a_session_is_tried_at_once_when_trouble_may_be_over() {
+    let mut rig = Rig::new(config());
+    for _ in 0..6 {
+        let conn = rig.connect();
+        rig.event(PeerEvent::Closed { conn, reason: "reset".into() });
+    }
+    assert!(rig.peer.poll_timeout() > Some(rig.now + SECOND * 40));
+    assert_eq!(rig.event(PeerEvent::TryNow), []);
+    let passed = rig.pass(SECOND);
+    let Some((_, PeerEffect::Connect { conn: hangs })) = passed.first().cloned() else {
+        panic!("{passed:?}")
+    };
+    assert_eq!(rig.event(PeerEvent::TryNow), [PeerEffect::Close { conn: hangs, last_words: vec![] }]);
+    let began = rig.now;
+    let conn = rig.connect();
+    assert_eq!((rig.now, conn == hangs), (began, false));
+    rig.send(conn, notification(&Notification::new(Cause::CONNECTION_REJECTED)));
+    let next = rig.peer.poll_timeout();
+    assert_eq!(rig.event(PeerEvent::TryNow), []);
+    assert_eq!(rig.peer.poll_timeout(), next);
+    let (mut rig, _) = Rig::up(config());
+    assert_eq!((rig.event(PeerEvent::TryNow), rig.peer.state()), (vec![], PeerState::Established));
 }
 
 /// TCP that neither connects nor fails.

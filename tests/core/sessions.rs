@@ -1,0 +1,77 @@
+//! A primary that only a BGP session tells of: what our own absence and isolation do to the session is no death of its.
+
+use std::time::Duration;
+
+use announcerd::announcer::event::Event;
+use announcerd::announcer::journal::State;
+
+use crate::fake::{MS, SECOND, Target};
+use crate::rig::{Rig, standby, with};
+
+/// [`crate::rig::STANDBY`] with a router of the primary's in the place of its ping.
+fn asked_by_bgp(hold_time: &str) -> String {
+    let peer = format!(
+        "[[bgp]]\nname = \"router\"\npeer = \"198.18.0.4\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"{hold_time}\"\nmultihop = 8\n"
+    );
+    let check = "[[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"router\"\n";
+    let text = with(&standby(""), "name = \"hk-1\"", "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"");
+    let text = with(&text, "checks = [\"ping\"]", "checks = [\"session\"]");
+    with(&text, "[[instance]]", &format!("{peer}{check}[[instance]]"))
+}
+
+fn backup(text: &str) -> Rig {
+    let mut rig = Rig::new(text);
+    rig.until_state("a", State::Backup, 60 * SECOND);
+    rig.run(60 * SECOND);
+    assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup));
+    rig.forget();
+    rig
+}
+
+/// Everything that we can reach, or nothing.
+fn isolate(rig: &mut Rig, on: bool) {
+    rig.far.silent = on;
+    rig.set("uplink", if on { Target::Silent } else { Target::Answers(MS) });
+}
+
+/// FIELD 9: we did not run for longer than the peer's hold time, and shorter than a probe's interval: it is we who lost the
+/// session, though nothing that is required has failed.
+#[test]
+fn a_session_that_our_absence_cost_us_has_time_to_come_back() {
+    let uplink = "host = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"";
+    let slow = with(&asked_by_bgp("9s"), uplink, "host = \"203.0.113.1\"\ninterval = \"10s\"");
+    for phase in (0..20).map(|n| 500 * MS * n) {
+        let mut rig = backup(&slow);
+        rig.run(phase);
+        rig.pause(9500 * MS, true);
+        let (peer, event) = rig.far.breaks("router");
+        rig.tell(Event::Bgp { peer, event });
+        rig.run(60 * SECOND);
+        assert_eq!(rig.states("a"), [], "after {phase:?}: {:?}", rig.records);
+        assert_eq!(rig.verdict("session"), "up");
+    }
+}
+
+/// FIELD 8: after a long isolation the next try would be a minute away, and the session has ten seconds: it is tried at
+/// once.
+#[test]
+fn after_our_isolation_the_session_is_tried_at_once() {
+    for minutes in 1..12u32 {
+        let mut rig = backup(&asked_by_bgp("90s"));
+        isolate(&mut rig, true);
+        rig.run(Duration::from_secs(60) * minutes + 7 * SECOND * minutes);
+        isolate(&mut rig, false);
+        rig.run(120 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{minutes} minutes: {:?}", rig.records);
+        assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup));
+    }
+    // And if it is dead, it has no longer than that.
+    let mut rig = backup(&asked_by_bgp("90s"));
+    isolate(&mut rig, true);
+    rig.until_state("a", State::Fault, 60 * SECOND);
+    rig.run(600 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until_state("a", State::Backup, 10 * SECOND);
+    let took = rig.until_state("a", State::Master, 60 * SECOND);
+    assert!(took <= 11 * SECOND, "{took:?}");
+}
