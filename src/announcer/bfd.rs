@@ -28,7 +28,7 @@ struct Session {
     verdict: Option<Result<(), String>>,
     reason: String,
     trouble: Option<String>,
-    /// It went down because we did not run: the peers on it lose their session only if it does not come back.
+    /// It went down because we did not run, or could not hear: the peers on it lose their session only if it does not come back.
     pardoned: bool,
 }
 
@@ -205,7 +205,7 @@ impl Announcer {
 
     fn on_bfd_down(&mut self, id: SessionId, path: &Path, change: Change, now: Time) {
         let Some(session) = self.bfd.all.get_mut(&id) else { return };
-        session.pardoned = matches!(change.own_fault, Some(Fault::Absent(_)));
+        session.pardoned = matches!(change.own_fault, Some(Fault::Absent(_) | Fault::Deaf(_)));
         let (pardoned, wait) = (session.pardoned, now + session.config.patience());
         match &change.own_fault {
             Some(fault) => {

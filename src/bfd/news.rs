@@ -22,6 +22,8 @@ pub enum News {
 pub enum Fault {
     /// We did not run for a while: who lost us then is not to be blamed, and may be well.
     Absent(String),
+    /// The kernel had no room for what came, to the end of the silence: the neighbour's packets may have been among it.
+    Deaf(String),
     /// Our packets did not leave: the path is of no use, but that says nothing of who is at its end.
     Mute(String),
 }
@@ -29,7 +31,7 @@ pub enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Fault::Absent(why) | Fault::Mute(why) => f.write_str(why),
+            Fault::Absent(why) | Fault::Deaf(why) | Fault::Mute(why) => f.write_str(why),
         }
     }
 }

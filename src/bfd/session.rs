@@ -55,6 +55,9 @@ pub struct Session {
 /// never settle on a network that reorders and repeats.
 const BURST: u8 = 5;
 
+/// What [`Fault::Deaf`] says.
+const NO_ROOM: &str = "the kernel had no room for packets that came";
+
 /// What our own absence may have caused is not held against the neighbour for so long after it: time for the session to
 /// come back, which starts at one packet a second.
 pub const AFTERMATH: Duration = Duration::from_secs(5);
@@ -126,7 +129,7 @@ impl Session {
                 self.last_discard = Some(why);
             }
         }
-        self.tell(None, now);
+        self.tell(now);
         result
     }
 
@@ -226,7 +229,7 @@ impl Session {
         let limit = self.timing.detection_time();
         // Section 6.8.1, bfd.RemoteDiscr: "If a period of a Detection Time passes without the receipt of a valid,
         // authenticated BFD packet from the remote system, this variable MUST be set to zero".
-        let forgiven = self.timing.is_forgiven();
+        let (deaf, again) = (self.timing.is_deaf(), self.counted_anew());
         self.remote_discriminator = 0;
         self.remote_demand = false;
         self.owes_final = false;
@@ -241,9 +244,19 @@ impl Session {
             self.enter(State::Down, Diagnostic::DETECTION_EXPIRED, now);
         }
         if heard || excused {
-            let again = if forgiven { ", counted anew after our own absence" } else { "" };
             let words = format!("silence for {} (detection time {}{again})", millis(silence), millis(limit));
-            self.tell(Some(words), now);
+            // What we lost ourselves is not the neighbour's silence, and nothing that it could have noticed.
+            let fault = deaf.then(|| Fault::Deaf(NO_ROOM.to_owned()));
+            self.tell_of(words, fault, now);
+        }
+    }
+
+    /// Why the silence is longer than a detection time, if it is.
+    fn counted_anew(&self) -> &'static str {
+        match (self.timing.is_forgiven(), self.timing.is_deafened()) {
+            (true, _) => ", counted anew after our own absence",
+            (false, true) => ", counted anew after packets found no room here",
+            (false, false) => "",
         }
     }
 
@@ -345,20 +358,27 @@ impl Session {
         !self.news.is_empty()
     }
 
-    fn tell(&mut self, reason: Option<String>, now: Time) {
+    fn tell(&mut self, now: Time) {
+        let key = (self.state, self.remote_state == State::AdminDown);
+        // Hundreds of packets that say nothing new need no words.
+        if self.told.unwrap_or((State::Down, false)) != key {
+            self.tell_of(self.words(), None, now);
+        }
+    }
+
+    /// `fault`: what was wrong here in the silence that has just ended.
+    fn tell_of(&mut self, reason: String, fault: Option<Fault>, now: Time) {
         let key = (self.state, self.remote_state == State::AdminDown);
         if self.told.unwrap_or((State::Down, false)) == key {
             return;
         }
         let was_up = self.told.is_some_and(|(state, _)| state == State::Up);
         self.told = Some(key);
-        let reason = reason.unwrap_or_else(|| self.words());
         let own_fault = match &self.own_fault {
-            Some((at, why)) if was_up && self.state != State::Up && now.since(*at) <= AFTERMATH => {
-                Some(why.clone())
-            }
-            _ => None,
+            Some((at, why)) if now.since(*at) <= AFTERMATH => Some(why.clone()),
+            _ => fault,
         };
+        let own_fault = own_fault.filter(|_| was_up && self.state != State::Up);
         self.news.push_back(News::Changed(Change {
             state: self.state,
             remote_state: self.remote_state,
@@ -414,6 +434,14 @@ impl Session {
         }
     }
 
+    /// The kernel had no room for packets that came, up to now, and the neighbour's may have been among them: silence counts
+    /// from now on only, but is death after twice the detection time all the same.
+    pub fn overflowed(&mut self, now: Time) {
+        if self.timing.deafen(now) {
+            self.counters.forgiven += 1;
+        }
+    }
+
     /// Our packets do not leave: a session that goes down now says nothing of the neighbour.
     pub fn excuse(&mut self, why: &str, now: Time) {
         self.own_fault = Some((now, Fault::Mute(why.to_owned())));
@@ -424,7 +452,7 @@ impl Session {
         if self.leaves_at.is_none() {
             self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVE, now);
             self.leaves_at = Some(now + self.timing.remote_detection_time(self.config.multiplier));
-            self.tell(None, now);
+            self.tell(now);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::config::SessionConfig;
+use super::config::{Path, SessionConfig};
 use super::news::News;
 use super::random::Random;
 use super::session::Session;
@@ -119,6 +119,18 @@ impl Speaker {
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.act(id, |s| s.forgive(away, why, now));
+        }
+    }
+
+    /// The kernel had no room for packets of that family and port: see [`Session::overflowed`].
+    pub fn overflowed(&mut self, v6: bool, multihop: bool, now: Time) {
+        let hit = |e: &Entry| {
+            let path = &e.session.config().path;
+            (path.remote.is_ipv6(), path.hops.is_multi()) == (v6, multihop)
+        };
+        let ids: Vec<SessionId> = self.sessions.iter().filter(|(_, e)| hit(e)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.act(id, |s| s.overflowed(now));
         }
     }
 
@@ -239,6 +251,11 @@ impl Speaker {
     pub fn status(&self) -> impl Iterator<Item = (SessionId, SessionStatus)> {
         let staying = self.sessions.iter().filter(|(_, e)| !e.session.is_leaving());
         staying.map(|(id, e)| (*id, e.session.status()))
+    }
+
+    /// Between whom the sessions are, those that are leaving included.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.sessions.values().map(|e| &e.session.config().path)
     }
 
     /// The session of that number.

@@ -19,7 +19,7 @@ pub struct Counters {
     pub up: u64,
     /// Times that it went from Up to another state.
     pub down: u64,
-    /// Times that silence was forgiven because we ourselves had been away.
+    /// Times that silence was forgiven because we ourselves had been away, or had no room for packets.
     pub forgiven: u64,
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Timing {
     share: Share,
     /// We were away: silence counts from here at the earliest. Once in each silence.
     grace: Option<Time>,
+    /// The last time in this silence that packets found no room here: the neighbour's may have been among them.
+    deaf: Option<Time>,
 }
 
 impl Timing {
@@ -69,6 +71,7 @@ impl Timing {
             last_rx: None,
             share: Share::draw(random, multiplier),
             grace: None,
+            deaf: None,
         }
     }
 
@@ -110,7 +113,20 @@ impl Timing {
 
     /// When silence has lasted a detection time; None before the first packet.
     pub fn deadline(&self) -> Option<Time> {
-        self.last_rx.map(|at| at.max(self.grace.unwrap_or(at)) + self.detection_time())
+        let since = self.silent_since()?;
+        let limit = self.detection_time();
+        // Who floods us for ever does not keep the dead alive: one detection time more, and no longer.
+        Some(self.deaf.map_or(since, |at| at.clamp(since, since + limit)) + limit)
+    }
+
+    fn silent_since(&self) -> Option<Time> {
+        self.last_rx.map(|at| at.max(self.grace.unwrap_or(at)))
+    }
+
+    /// True if a silence that ends at [`Timing::deadline`] has no whole detection time in which nothing was lost here.
+    pub fn is_deaf(&self) -> bool {
+        let limit = self.detection_time();
+        self.deaf.zip(self.silent_since()).is_some_and(|(at, since)| at > since + limit)
     }
 
     /// When the next periodic packet is due.
@@ -198,7 +214,7 @@ impl Timing {
         self.remote_min_tx = Duration::from_micros(packet.desired_min_tx.into());
         self.remote_multiplier = packet.multiplier;
         self.last_rx = self.last_rx.max(Some(at));
-        self.grace = None;
+        (self.grace, self.deaf) = (None, None);
         gap
     }
 
@@ -217,7 +233,7 @@ impl Timing {
     pub fn lost(&mut self) {
         self.remote_min_rx = Duration::from_micros(1);
         self.last_rx = None;
-        self.grace = None;
+        (self.grace, self.deaf) = (None, None);
         self.poll = Poll::Idle;
         self.unanswered = 0;
     }
@@ -229,6 +245,17 @@ impl Timing {
         }
         self.grace = Some(now);
         true
+    }
+
+    /// Packets found no room here: silence counts from now on, within the bounds of [`Timing::deadline`]. True if this is
+    /// the first time in this silence.
+    pub fn deafen(&mut self, now: Time) -> bool {
+        self.last_rx.is_some() && self.deaf.replace(now).is_none()
+    }
+
+    /// True while packets found no room here in this silence.
+    pub fn is_deafened(&self) -> bool {
+        self.deaf.is_some()
     }
 
     /// True while the silence is one that we slept through.

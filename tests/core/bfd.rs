@@ -354,7 +354,12 @@ fn a_reload_is_no_witness() {
 /// FIELD 9: who slept knows nothing of others, unless they do not come back.
 #[test]
 fn our_own_fault_is_unknown_for_a_while() {
-    for fault in [Fault::Absent("announcerd did not run for 5s".into()), Fault::Mute("no route".into())] {
+    let faults = [
+        Fault::Absent("announcerd did not run for 5s".into()),
+        Fault::Deaf("no room".into()),
+        Fault::Mute("no route".into()),
+    ];
+    for fault in faults {
         let mut rig = backup();
         rig.bfd(PRIMARY, State::Down, State::Down, Some(fault.clone()));
         assert_eq!(rig.verdict("primary"), "unknown");

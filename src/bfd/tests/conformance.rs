@@ -6,7 +6,7 @@
 //! - `receive STATE KEY=VALUE… FLAGS`: a packet; `your=ours` is our discriminator; `stamp=TIME`: when the kernel had it;
 //!   it is authenticated as ours are but for `password`, `auth`, `key`, `seq` and `open`;
 //! - `octets HEX`: a packet as it is on the wire;
-//! - `reconfigure KEY=VALUE…`, `verify`, `forgive`, `leave`, `end`.
+//! - `reconfigure KEY=VALUE…`, `verify`, `forgive`, `overflow`, `leave`, `end`.
 //!
 //! Time runs from line to line and everything that is due in between happens. Jitter comes from a seed. What makes the
 //! cases complete is counted: every state with every state that is heard, and every reason to discard a packet.
@@ -169,6 +169,7 @@ impl Stage<'_> {
             }
             "verify" => session.verify(now),
             "forgive" => session.forgive(Duration::from_millis(250), "slept", now),
+            "overflow" => session.overflowed(now),
             "leave" => session.leave(now),
             "end" => session.handle_timeout(now),
             other => panic!("what is {other}?"),

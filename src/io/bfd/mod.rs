@@ -10,6 +10,7 @@
 //! - [`thread`](self): what the loop does, in which order;
 //! - `link`: a session's own socket (RFC 5881 section 4: a source port of its own, TTL 255);
 //! - `port`: the receiving sockets, with the kernel's time of arrival, TTL and drop counter of each packet;
+//! - `sieve`: what is from none of our neighbours, and from too far away, finds no room in them;
 //! - `own_link`: whether a silence can be our own link's;
 //! - `priority`: SCHED_FIFO, or the next best thing.
 
@@ -17,6 +18,7 @@ mod link;
 mod own_link;
 mod port;
 mod priority;
+mod sieve;
 mod thread;
 
 use std::collections::{BTreeMap, BTreeSet};

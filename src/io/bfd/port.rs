@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::sieve::{Admission, Sieve};
 use crate::bfd::Hops;
 use crate::bfd::wire::MAX_LEN;
 
@@ -26,6 +27,7 @@ pub(super) struct Kind {
 pub(super) struct Port {
     kind: Kind,
     socket: Socket,
+    sieve: Sieve,
     /// SO_RXQ_OVFL as of the last packet.
     drops: u32,
 }
@@ -77,8 +79,14 @@ impl Port {
         if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
             socket.set_recv_buffer_size(ROOM)?;
         }
-        socket.bind(&SocketAddr::new(any, number).into())?;
-        Ok(Port { kind, socket, drops: 0 })
+        let address = SocketAddr::new(any, number);
+        let sieve = Sieve::bind(&socket, address)?;
+        Ok(Port { kind, socket, sieve, drops: 0 })
+    }
+
+    /// Only such packets are let into the queue from now on.
+    pub fn admit(&mut self, admission: &Admission) {
+        self.sieve.set(&self.socket, self.kind.v6, admission);
     }
 
     /// Which it is.

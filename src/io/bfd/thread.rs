@@ -19,10 +19,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::link::Link;
 use super::own_link::OwnLinks;
 use super::port::{Arrival, Kind, Port};
+use super::sieve::Admission;
 use super::{Shared, lock, priority};
 use crate::announcer::Event;
 use crate::bfd::wire::{MAX_LEN, State};
-use crate::bfd::{Datagram, News, SessionConfig, SessionId, Speaker};
+use crate::bfd::{Datagram, News, Path, SessionConfig, SessionId, Speaker};
 use crate::io::clock;
 use crate::time::Time;
 
@@ -258,6 +259,10 @@ impl Worker {
                 }
             }
         }
+        for port in &mut self.ports {
+            let kind = port.kind();
+            port.admit(&Admission::of(self.speaker.paths().filter(|path| kind_on(path) == kind)));
+        }
         let leaving = self.links.keys().any(|id| !self.configs.contains_key(id));
         self.ports.retain(|p| leaving || kinds.contains(&p.kind()));
         let (mut missing, mut urgent) = (false, false);
@@ -307,9 +312,9 @@ impl Worker {
 
     /// What is in the sockets, at most so many packets of each. Meanwhile what is due leaves.
     fn hear(&mut self, budget: usize) {
-        let (mut dropped, mut empty, mut most) = (false, true, 0);
+        let (mut empty, mut most) = (true, 0);
         for index in 0..self.ports.len() {
-            let mut count = 0;
+            let (mut count, mut dropped) = (0, false);
             while count < budget {
                 let gulp = self.gulp(index, GULP.min(budget - count), &mut dropped);
                 count += gulp.0;
@@ -322,6 +327,9 @@ impl Worker {
             }
             empty &= count < budget;
             most = most.max(count);
+            if dropped {
+                self.overflowed(index);
+            }
         }
         let now = self.now();
         if empty {
@@ -329,10 +337,13 @@ impl Worker {
         }
         // A packet at a time costs no second look at an empty socket; a crowd is taken as one.
         self.batch = if empty { most.max(1) } else { budget.saturating_mul(2).min(BUDGET) };
-        if dropped {
-            // What there was no room for would have been heard.
-            self.speaker.forgive(Duration::MAX, "the kernel had no room for packets that came", now);
-        }
+    }
+
+    /// What there was no room for would have been heard.
+    fn overflowed(&mut self, index: usize) {
+        let Some(kind) = self.ports.get(index).map(Port::kind) else { return };
+        let now = self.now();
+        self.speaker.overflowed(kind.v6, kind.multihop, now);
     }
 
     /// Up to `limit` packets of one socket: how many there were, and whether that was all.
@@ -559,7 +570,11 @@ fn take(
 }
 
 fn kind_of(config: &SessionConfig) -> Kind {
-    Kind { v6: config.path.remote.is_ipv6(), multihop: config.path.hops.is_multi() }
+    kind_on(&config.path)
+}
+
+fn kind_on(path: &Path) -> Kind {
+    Kind { v6: path.remote.is_ipv6(), multihop: path.hops.is_multi() }
 }
 
 /// What the kernel said of a packet; that the queue had no room loses it like any other.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::bfd::wire::{Diagnostic, Packet};
-use crate::bfd::{Hops, Path};
+use crate::bfd::{Fault, Hops};
 
 const US: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const THEM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -32,7 +32,7 @@ struct Rig {
     at: Rc<Cell<i64>>,
     then: Then,
     _bell: UnixStream,
-    _events: Receiver<Event>,
+    events: Receiver<Event>,
 }
 
 /// In a network namespace of its own.
@@ -72,7 +72,7 @@ impl Rig {
         neighbour.set_ttl_v4(255).unwrap();
         neighbour.bind(&SocketAddr::new(THEM.into(), 0).into()).unwrap();
         let neighbour = Rc::new(neighbour);
-        let mut rig = Rig { worker, neighbour, ahead, at, then, _bell: bell, _events: told };
+        let mut rig = Rig { worker, neighbour, ahead, at, then, _bell: bell, events: told };
         rig.turn();
         rig.says(State::Down, false);
         rig.turn();
@@ -97,6 +97,33 @@ impl Rig {
 
     fn state(&self) -> State {
         self.worker.speaker.session(ID).unwrap().state()
+    }
+
+    /// The newest change that was told.
+    fn last_change(&mut self) -> crate::bfd::Change {
+        let mut last = None;
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Bfd { news: News::Changed(change), .. } = event {
+                last = Some(change);
+            }
+        }
+        last.expect("a change")
+    }
+
+    /// A flood that goes on while we read.
+    fn drown(&mut self, from: Ipv4Addr, ttl: u32) {
+        for _ in 0..2 {
+            flood(from, ttl);
+            self.turn();
+        }
+    }
+
+    /// In how many intervals silence is death.
+    fn detection_left(&mut self) -> u32 {
+        let now = self.worker.now();
+        let session = self.worker.speaker.session(ID).unwrap();
+        let is_death = |n: &u32| session.judges_at(now + *n * INTERVAL);
+        (0..9).find(is_death).unwrap()
     }
 
     fn detection(&self) -> Duration {
@@ -220,5 +247,59 @@ fn a_packet_is_as_old_as_the_kernel_says() {
         let session = rig.worker.speaker.session(ID).unwrap();
         assert!(!session.judges_at(sent - Duration::from_secs(1) + 3 * INTERVAL));
         assert!(session.judges_at(sent + Duration::from_millis(100) + 3 * INTERVAL));
+    });
+}
+
+/// More packets than a socket has room for.
+fn flood(from: Ipv4Addr, ttl: u32) {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.set_ttl_v4(ttl).unwrap();
+    socket.bind(&SocketAddr::new(from.into(), 0).into()).unwrap();
+    for _ in 0..30_000 {
+        say(&socket, &[0; 24]);
+    }
+}
+
+/// RFC 5881 section 5, and FIELD: a primary is dead, and somebody floods us. What is from elsewhere, or was routed, takes
+/// no room from the neighbour's packets and excuses nobody's silence.
+#[test]
+fn a_flood_from_elsewhere_changes_nothing() {
+    alone(|| {
+        for (from, ttl) in [(THEM, 254), (Ipv4Addr::new(127, 0, 0, 3), 255)] {
+            let mut rig = Rig::up();
+            rig.pass(2 * INTERVAL);
+            flood(from, ttl);
+            rig.says(State::Up, false);
+            rig.turn();
+            assert_eq!(rig.detection_left(), 3, "the neighbour was heard");
+            rig.pass(2 * INTERVAL);
+            rig.drown(from, ttl);
+            rig.pass(2 * INTERVAL);
+            rig.turn();
+            let down = rig.last_change();
+            assert_eq!((down.state, &down.own_fault), (State::Down, &None), "{from} {ttl}: {down:?}");
+            assert_eq!(rig.worker.speaker.session(ID).unwrap().status().counters.forgiven, 0);
+        }
+    });
+}
+
+/// SPEC 4: "whose answer we could not have seen (...) receive-queue drops": a flood with a neighbour's own address. It is no
+/// death, and no life for ever.
+#[test]
+fn a_flood_that_cannot_be_told_apart_is_forgiven_once() {
+    alone(|| {
+        let mut rig = Rig::up();
+        rig.pass(2 * INTERVAL);
+        rig.drown(THEM, 255);
+        rig.pass(2 * INTERVAL);
+        rig.turn();
+        assert_eq!(rig.state(), State::Up, "what was lost may have been the neighbour's");
+        rig.pass(2 * INTERVAL - Duration::from_secs(2));
+        rig.drown(THEM, 255);
+        rig.pass(Duration::from_secs(2));
+        rig.turn();
+        let down = rig.last_change();
+        assert_eq!(down.state, State::Down, "after twice the detection time");
+        assert!(matches!(down.own_fault, Some(Fault::Deaf(_))), "{down:?}");
     });
 }
