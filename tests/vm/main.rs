@@ -9,6 +9,7 @@ mod guest;
 mod lifecycle;
 mod line;
 mod modes;
+mod modules;
 mod tap;
 
 /// Everything that the other tests take for granted.

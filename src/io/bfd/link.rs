@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::own_link;
 use crate::bfd::Path;
 
 /// RFC 5881 section 4: "The source port MUST be in the range 49152 through 65535", and should be the session's own.
@@ -27,7 +28,6 @@ impl Link {
     ///
     /// What was wrong, in words.
     pub fn open(path: &Path, first: u16) -> Result<Self, String> {
-        let interface = path.device.as_deref().map(index_of).transpose()?;
         let at = |what: &str| {
             let what = what.to_owned();
             move |e: io::Error| format!("{what}: {e}")
@@ -35,9 +35,7 @@ impl Link {
         let domain = if path.remote.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket =
             Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(at("socket"))?;
-        if let Some(device) = &path.device {
-            socket.bind_device(Some(device.as_bytes())).map_err(at(device))?;
-        }
+        let interface = path.device.as_deref().map(|device| on(&socket, device)).transpose()?;
         // RFC 5881 section 5: TTL 255. RFC 5883 leaves it open; who checks, checks for nearly that.
         if path.remote.is_ipv4() {
             socket.set_ttl_v4(255).map_err(at("TTL"))?;
@@ -74,8 +72,12 @@ impl Link {
     }
 }
 
-fn index_of(device: &str) -> Result<u32, String> {
-    nix::net::if_::if_nametoindex(device).map_err(|_| format!("there is no device {device}"))
+/// The device's index.
+fn on(socket: &Socket, device: &str) -> Result<u32, String> {
+    own_link::bind(socket, device).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENODEV) => format!("there is no device {device}"),
+        _ => format!("{device}: {e}"),
+    })
 }
 
 fn address(ip: IpAddr, port: u16, interface: Option<u32>) -> SocketAddr {
