@@ -78,6 +78,11 @@ impl OwnLinks {
         let index = self.egress.way(to, from)?;
         self.trouble_of(index)
     }
+
+    /// The index of the link by which packets to `to` leave, if our address is on it.
+    pub fn home_towards(&self, to: IpAddr, our: IpAddr) -> Option<u32> {
+        self.egress.way(to, Some(our)).filter(|way| self.egress.home(our) == Some(*way))
+    }
 }
 
 fn flags(name: &str) -> io::Result<c_int> {

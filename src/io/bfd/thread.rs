@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
@@ -84,8 +85,8 @@ struct Worker {
     configs: BTreeMap<SessionId, SessionConfig>,
     links: BTreeMap<SessionId, Link>,
     own_links: OwnLinks,
-    /// The index of the interface by which each session was last heard.
-    arrived: BTreeMap<SessionId, u32>,
+    /// The index of the interface by which each session was last heard, and our address there.
+    arrived: BTreeMap<SessionId, (u32, IpAddr)>,
     ports: Vec<Port>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Kind, String>,
@@ -360,7 +361,7 @@ impl Worker {
                     if let Some(id) =
                         take(&mut self.speaker, &arrival, payload, port.kind(), self.drained, now)
                     {
-                        self.arrived.insert(id, arrival.interface);
+                        self.arrived.insert(id, (arrival.interface, arrival.destination));
                     }
                 }
                 Err(_) => {}
@@ -431,19 +432,32 @@ impl Worker {
 
     /// What is wrong with our own link to a neighbour: the configured one; else that by which it was heard, if it is on our
     /// link or was heard just now; else that by which packets to it leave.
-    fn own_trouble(&mut self, id: SessionId, config: &SessionConfig) -> Option<String> {
+    fn own_trouble(&self, id: SessionId, config: &SessionConfig) -> Option<String> {
         let path = &config.path;
         if let Some(device) = &path.device {
             return self.own_links.trouble(device);
         }
         let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
-        // An interface that was made anew has another number: who is Down may be reached by that.
-        let is_there = |index: u32| nix::net::if_::if_indextoname(index).is_ok_and(|n| !n.is_empty());
         match self.arrived.get(&id) {
-            Some(index) if *index != 0 && (is_up || (!path.hops.is_multi() && is_there(*index))) => {
-                self.own_links.trouble_of(*index)
+            Some((index, _)) if *index != 0 && is_up => self.own_links.trouble_of(*index),
+            Some((index, our)) if *index != 0 && !path.hops.is_multi() => {
+                self.own_trouble_near(*index, *our, path)
             }
             _ => self.own_links.trouble_towards(path.remote, path.local),
+        }
+    }
+
+    /// The same of who is Down and on our link: that may be another by now.
+    fn own_trouble_near(&self, index: u32, our: IpAddr, path: &Path) -> Option<String> {
+        // A default route by another link is not enough.
+        if let Some(other) = self.own_links.home_towards(path.remote, path.local.unwrap_or(our)) {
+            return self.own_links.trouble_of(other);
+        }
+        // One that was made anew has another number.
+        if nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty()) {
+            self.own_links.trouble_of(index)
+        } else {
+            self.own_links.trouble_towards(path.remote, path.local)
         }
     }
 

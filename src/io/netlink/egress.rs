@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
@@ -24,6 +24,8 @@ const RTM_NEWROUTE: u16 = 24;
 const RTA_OIF: u16 = 4;
 /// The fixed head of a route message.
 const ROUTE_HEAD: usize = 12;
+/// Where its type is.
+const ROUTE_KIND: usize = 7;
 
 /// Asks the kernel; some 20 us for each question, but it may have to wait for the kernel's lock behind a bulk of changes,
 /// so a thread does it, one question at a time. The socket is opened when first needed, in the network namespace of the
@@ -60,6 +62,16 @@ impl Egress {
     pub fn way(&self, to: IpAddr, source: Option<IpAddr>) -> Option<u32> {
         let origin = Origin { source, device: None, fwmark: None };
         self.put(to, |channel| Ok(way_out(channel, to, &origin)?.ok().flatten()))
+    }
+
+    /// The index of the device that has that address, if it is one of this machine's. Asked as [`Egress::way`] asks.
+    pub fn home(&self, address: IpAddr) -> Option<u32> {
+        let nowhere = Origin { source: None, device: None, fwmark: None };
+        let mut question = way(address, &nowhere, None);
+        // Else it is the loopback device for each of them.
+        question.header.flags = RouteFlags::FibMatch;
+        let question = RouteNetlinkMessage::GetRoute(question);
+        self.put(address, |channel| Ok(ask(channel, question, RTM_NEWROUTE, local)?.ok().flatten()))
     }
 
     fn ask(&self, to: IpAddr, origin: &Origin) -> Option<String> {
@@ -166,6 +178,11 @@ fn outgoing(payload: &[u8]) -> Option<u32> {
     let attributes = netlink_packet_core::NlasIterator::new(payload.get(ROUTE_HEAD..)?);
     let device = attributes.flatten().find(|nla| nla.kind() == RTA_OIF)?;
     device.value().first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// The same of a route to an address of our own.
+fn local(payload: &[u8]) -> Option<u32> {
+    outgoing(payload).filter(|_| payload.get(ROUTE_KIND) == Some(&libc::RTN_LOCAL))
 }
 
 fn by_name(name: &str) -> LinkMessage {

@@ -1,7 +1,7 @@
 //! What the thread promises: each fails if a turn does things in another order.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use nix::sched::{CloneFlags, unshare};
@@ -301,5 +301,57 @@ fn a_flood_that_cannot_be_told_apart_is_forgiven_once() {
         let down = rig.last_change();
         assert_eq!(down.state, State::Down, "after twice the detection time");
         assert!(matches!(down.own_fault, Some(Fault::Deaf(_))), "{down:?}");
+    });
+}
+
+fn ip(words: &str) {
+    assert!(
+        std::process::Command::new("ip").args(words.split(' ')).status().expect("ip").success(),
+        "ip {words}"
+    );
+}
+
+/// An address that moves to another device takes the session with it: what is wrong with the device that it was on is no
+/// excuse any more. Nowhere else, and reached by a default route, it is one.
+#[test]
+fn who_is_down_is_looked_for_where_our_address_is() {
+    alone(|| {
+        for name in ["one", "two"] {
+            ip(&format!("link add {name} type veth peer name {name}-far"));
+            ip(&format!("link set {name} up"));
+            ip(&format!("link set {name}-far up"));
+        }
+        ip("address add 192.0.2.1/24 dev one");
+        ip("address add 198.51.100.1/24 dev two");
+        ip("route add default via 198.51.100.9");
+        let mut rig = Rig::up();
+        rig.pass(4 * INTERVAL);
+        rig.turn();
+        assert_eq!(rig.state(), State::Down);
+        let one = nix::net::if_::if_nametoindex("one").unwrap();
+        let mut config = rig.worker.configs[&ID].clone();
+        (config.path.remote, config.path.local) = ([192, 0, 2, 9].into(), None);
+        rig.worker.arrived.insert(ID, (one, [192, 0, 2, 1].into()));
+        let until = |expected: Option<&str>, when: &str| {
+            let since = std::time::Instant::now();
+            while rig.worker.own_trouble(ID, &config).as_deref() != expected {
+                let said = rig.worker.own_trouble(ID, &config);
+                assert!(since.elapsed() < Duration::from_secs(10), "{when}: {said:?}");
+                std::thread::yield_now();
+            }
+        };
+        until(None, "at first");
+        ip("link set one-far down");
+        let dead = Some("our own link one has no carrier");
+        until(dead, "on a dead link");
+        ip("address delete 192.0.2.1/24 dev one");
+        until(dead, "nowhere");
+        ip("address add 192.0.2.1/32 dev lo");
+        until(dead, "on no link");
+        ip("address delete 192.0.2.1/32 dev lo");
+        ip("address add 192.0.2.1/24 dev two");
+        until(None, "on another link");
+        ip("link set two-far down");
+        until(Some("our own link two has no carrier"), "on another dead link");
     });
 }
