@@ -159,7 +159,8 @@ pub fn until_agreed(node: &Node, tx: u64, rx: u64) {
 pub fn in_real_time(daemon: &Daemon) {
     let pid = daemon.pid().to_string();
     // All its threads: BIRD's BFD is not the first. From here, for the host has no /proc of its own.
-    let raised = Command::new("chrt").args(["-f", "-a", "-p", "10", &pid]).status().unwrap();
+    let raised = Command::new("chrt").args(["-f", "-a", "-p", "10", &pid]).status();
+    let raised = raised.unwrap_or_else(|e| panic!("chrt cannot be run, of the package util-linux: {e}"));
     assert!(raised.success(), "chrt needs root (CAP_SYS_NICE)");
 }
 

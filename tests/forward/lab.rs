@@ -115,7 +115,8 @@ fn frr(gateway: &Host, n: u8) -> Vec<Daemon> {
         // In real time, as announcerd's own BFD: on a crowded machine FRR would miss packets that are there.
         let mut command = Command::new("chrt");
         command.args(["-f", "10", &format!("/usr/lib/frr/{name}")]);
-        let daemon = gateway.spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+        let daemon = gateway.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let daemon = daemon.unwrap_or_else(|e| panic!("is chrt missing, of the package util-linux? {e}"));
         let answers = || gateway.run(&["vtysh", "-d", name, "-c", "show version"]).ok();
         wait_for(name, LIMIT, answers).unwrap_or_else(|e| panic!("{e}"));
         daemon
