@@ -35,8 +35,8 @@ pub struct Session {
     random: Random,
     /// The next packet says something new: it does not wait (section 6.8.7).
     is_news: bool,
-    /// Packets that did not wait, and when the first of them went out.
-    burst: (Time, u8),
+    /// When the packets that did not wait would all have gone out one [`STEP`] after the other.
+    burst: Time,
     /// A Poll wants its Final.
     owes_final: bool,
     /// Held down for good: forgotten then.
@@ -51,9 +51,10 @@ pub struct Session {
     jitter: Histogram,
 }
 
-/// Packets a second that need not wait for the timer. Two ends that answer each old packet of the other's at once would
-/// never settle on a network that reorders and repeats.
-const BURST: u8 = 5;
+/// Packets in a row that need not wait for the timer, and what one more waits. Two ends that answer each old packet of the
+/// other's at once would never settle on a network that reorders and repeats.
+const BURST: u32 = 5;
+const STEP: Duration = Duration::from_millis(200);
 
 /// What [`Fault::Deaf`] says.
 const NO_ROOM: &str = "the kernel had no room for packets that came";
@@ -81,7 +82,7 @@ impl Session {
             sequence_holds_until: None,
             random,
             is_news: false,
-            burst: (now, 0),
+            burst: now,
             owes_final: false,
             leaves_at: None,
             own_fault: None,
@@ -269,8 +270,7 @@ impl Session {
     }
 
     fn burst_allows_at(&self) -> Time {
-        let (began, count) = self.burst;
-        if count < BURST { began } else { began + SLOW }
+        self.burst - STEP * (BURST - 1)
     }
 
     /// True if a silence would be judged at `now`: everything that has come has to be received first.
@@ -303,10 +303,9 @@ impl Session {
         if !due && !is_news {
             return false;
         }
-        if now.since(self.burst.0) >= SLOW {
-            self.burst = (now, 0);
+        if is_news {
+            self.burst = self.burst.max(now) + STEP;
         }
-        self.burst.1 = self.burst.1.saturating_add(u8::from(is_news));
         let late = self.timing.sent(&mut self.random, self.config.multiplier, now);
         if let Some(late) = late.filter(|_| due && !is_news) {
             self.lateness.record(late);
