@@ -108,7 +108,7 @@ impl Tool {
                 let line = |a: &Ipv4Addr| format!("neighbor {a} dev \"{device}\" local {local};\n");
                 let neighbours: String = remotes.iter().map(line).collect();
                 let config = format!(
-                    "log stderr all;\nrouter id {local};\nprotocol device {{}}\nprotocol bfd b {{ interface \"*\" {{ min rx interval {interval} ms; min tx interval {interval} ms; multiplier 3; }};\n{neighbours} }}\n"
+                    "log stderr all;\nrouter id {local};\nprotocol device {{}}\nprotocol bfd b {{ debug {{ events }}; interface \"*\" {{ min rx interval {interval} ms; min tx interval {interval} ms; multiplier 3; }};\n{neighbours} }}\n"
                 );
                 Tool::Bird(Bird::start(host, &config).unwrap())
             }
@@ -155,8 +155,9 @@ impl Tool {
             Tool::Bird(bird) => {
                 let answer = bird.ask("show bfd sessions").unwrap_or_default();
                 let up = answer.lines().filter(|l| l.split_whitespace().nth(2) == Some("Up")).count();
-                // It counts nothing; but it logs each change.
+                // It counts nothing; but it logs each change where it is told to.
                 let log = host.read("/run/bird/log");
+                assert!(up == 0 || log.contains("to Up"), "BIRD does not log its sessions' changes:\n{log}");
                 (up, log.lines().filter(|l| l.contains("Up to Down")).count() as u64)
             }
             Tool::Frr(_) => {

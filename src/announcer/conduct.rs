@@ -119,6 +119,7 @@ impl Announcer {
     pub(super) fn index_users(&mut self) {
         self.index_hops();
         self.users.clear();
+        self.of_primaries = self.members.values().flat_map(|m| &m.primary).copied().collect();
         for (id, member) in &self.members {
             for check in member.primary.iter().chain(&member.require) {
                 let users = self.users.entry(*check).or_default();

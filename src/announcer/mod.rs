@@ -79,6 +79,8 @@ pub struct Announcer {
     check_ids: HashMap<Name, CheckId>,
     members: BTreeMap<InstanceId, Member>,
     users: HashMap<CheckId, Vec<InstanceId>>,
+    /// The checks by which a primary is judged.
+    of_primaries: HashSet<CheckId>,
     links: BTreeMap<String, LinkState>,
     /// The networks of the links, as the last dump had them.
     nets: Vec<(Prefix, String)>,
@@ -141,6 +143,7 @@ impl Announcer {
             check_ids: HashMap::new(),
             members: BTreeMap::new(),
             users: HashMap::new(),
+            of_primaries: HashSet::new(),
             links: BTreeMap::new(),
             nets: Vec::new(),
             gateways: BTreeMap::new(),

@@ -94,8 +94,7 @@ impl Announcer {
         }
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
         // What the primary does must not be asked of ourselves; a service of our own may well be.
-        let of_primary = self.members.values().any(|m| m.primary.contains(&check));
-        let own = if of_primary { self.own.clone() } else { Arc::default() };
+        let own = if self.of_primaries.contains(&check) { self.own.clone() } else { Arc::default() };
         self.emit(Effect::Probe { id, check: config, own });
     }
 

@@ -2,7 +2,7 @@
 //! [`Speaker`](crate::bfd::Speaker).
 //!
 //! A timer of the async runtime has a floor of a millisecond and slips by tens of them on a busy machine; that is more
-//! than a detection time. So the thread waits in `ppoll` on a timerfd, under SCHED_FIFO where it is allowed to, and does
+//! than a detection time. So the thread waits in `poll` on a timerfd, under SCHED_FIFO where it is allowed to, and does
 //! nothing but this. It shares three things with the rest: a mailbox with the sessions that are wanted (the newest list
 //! replaces one that was not taken yet, so it is bounded by nature), the bounded queue of the core's events (what does not
 //! fit is kept here, per session only the newest, and tried again), and a board for the status, which it never waits for.

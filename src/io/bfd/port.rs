@@ -30,6 +30,8 @@ pub(super) struct Port {
     sieve: Sieve,
     /// SO_RXQ_OVFL as of the last packet.
     drops: u32,
+    /// Room for what the kernel says of a packet.
+    control: Vec<u8>,
 }
 
 /// A packet and what the kernel says of it.
@@ -79,9 +81,9 @@ impl Port {
         if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
             socket.set_recv_buffer_size(ROOM)?;
         }
-        let address = SocketAddr::new(any, number);
-        let sieve = Sieve::bind(&socket, address)?;
-        Ok(Port { kind, socket, sieve, drops: 0 })
+        let sieve = Sieve::bind(&socket, SocketAddr::new(any, number))?;
+        let control = nix::cmsg_space!(libc::timespec, libc::in6_pktinfo, libc::c_int, u32);
+        Ok(Port { kind, socket, sieve, drops: 0, control })
     }
 
     /// Only such packets are let into the queue from now on.
@@ -105,11 +107,10 @@ impl Port {
     ///
     /// The kernel's.
     pub fn receive(&mut self, buffer: &mut [u8; MAX_LEN + 1]) -> io::Result<Option<Arrival>> {
-        let mut control = nix::cmsg_space!(libc::timespec, libc::in6_pktinfo, libc::c_int, u32);
         let mut parts = [IoSliceMut::new(buffer)];
         let fd = self.socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT;
-        let message = match recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), flags) {
+        let message = match recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), flags) {
             Ok(message) => message,
             Err(nix::errno::Errno::EAGAIN) => return Ok(None),
             Err(e) => return Err(e.into()),

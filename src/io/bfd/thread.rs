@@ -2,28 +2,23 @@
 //! (so that no silence is judged before everything was heard); packets out; news out; sleep until the next timer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::link::Link;
 use super::own_link::OwnLinks;
 use super::port::{Arrival, Kind, Port};
-use super::sieve::Admission;
 use super::{Shared, lock, priority};
 use crate::announcer::Event;
-use crate::bfd::wire::{MAX_LEN, State};
+use crate::bfd::wire::MAX_LEN;
 use crate::bfd::{Datagram, News, Path, SessionConfig, SessionId, Speaker};
 use crate::io::clock;
 use crate::time::Time;
@@ -44,22 +39,18 @@ const BUDGET: usize = 20_000;
 const GULP: usize = 128;
 /// What no wake-up of ours should be late by.
 const LATE: Duration = Duration::from_millis(5);
-/// The longest rest between two turns where the next event is here already.
-const REST: Duration = Duration::from_millis(2);
-/// The part of the shortest interval that such a rest may be.
-const REST_SHARE: u32 = 50;
 
 /// Starts the thread; the stream wakes it.
 pub(super) fn spawn(shared: Arc<Shared>, events: Sender<Event>) -> io::Result<(JoinHandle<()>, UnixStream)> {
     let (bell, ear) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     ear.set_nonblocking(true)?;
-    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+    let alarm = wait::Alarm::new()?;
     let run = move || {
         if let Err(why) = priority::raise() {
             tracing::warn!("{why}");
         }
-        let worker = Worker::new(shared, events, ear, timer, Box::new(clock::now));
+        let worker = Worker::new(shared, events, ear, alarm, Box::new(clock::now));
         // Its verdicts would stay as they are for ever, and nobody would know: better a start anew, which adopts what is there.
         if std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
             tracing::error!(
@@ -78,7 +69,7 @@ struct Worker {
     shared: Arc<Shared>,
     events: Sender<Event>,
     ear: UnixStream,
-    timer: TimerFd,
+    alarm: wait::Alarm,
     clock: Clock,
     speaker: Speaker,
     /// As the driver wants them.
@@ -98,7 +89,7 @@ struct Worker {
     /// When all sockets were last found empty: what is in them now came later.
     drained: Time,
     board_at: Time,
-    /// When we meant to wake: the timer is set to it.
+    /// When we meant to wake.
     wake: Option<Time>,
     /// This is the last turn.
     stops: bool,
@@ -108,6 +99,8 @@ struct Worker {
     rung: bool,
     /// Packets taken from a socket before another turn; it follows what comes.
     batch: usize,
+    /// The packet that is being sent.
+    octets: Vec<u8>,
     /// When this turn began.
     turned: Time,
     /// Turns begin at least so long apart.
@@ -119,7 +112,7 @@ impl Worker {
         shared: Arc<Shared>,
         events: Sender<Event>,
         ear: UnixStream,
-        timer: TimerFd,
+        alarm: wait::Alarm,
         mut clock: Clock,
     ) -> Self {
         let now = clock();
@@ -128,7 +121,7 @@ impl Worker {
             shared,
             events,
             ear,
-            timer,
+            alarm,
             clock,
             speaker: Speaker::new(seed),
             configs: BTreeMap::new(),
@@ -147,6 +140,7 @@ impl Worker {
             called: true,
             rung: true,
             batch: 1,
+            octets: Vec::with_capacity(MAX_LEN),
             turned: now,
             rest: Duration::ZERO,
         }
@@ -178,14 +172,17 @@ impl Worker {
         // Silence is judged as of this moment: whatever had come by then is heard before it is. What comes while we read, or
         // are kept from reading on, may wait unread.
         let judged = self.now();
-        if away > LATE || self.speaker.judges_at(judged) {
+        let judges = self.speaker.judges_at(judged);
+        if away > LATE || judges {
             self.hear(BUDGET);
         }
         if away > LATE {
             let now = self.now();
             self.speaker.forgive(away, &why(), now);
         }
-        self.suspect_own_links(judged);
+        if judges {
+            self.suspect_own_links(judged);
+        }
         self.speaker.handle_timeout(judged);
         let now = self.now();
         self.retry(now);
@@ -221,7 +218,7 @@ impl Worker {
         let wanted: BTreeMap<SessionId, SessionConfig> = sessions.into_iter().collect();
         let before = std::mem::replace(&mut self.configs, wanted.clone());
         let shortest = wanted.values().map(|config| config.interval).min().unwrap_or_default();
-        self.rest = (shortest / REST_SHARE).min(REST);
+        self.rest = wait::rest(shortest);
         for id in before.keys().filter(|id| !wanted.contains_key(id)) {
             self.speaker.leave(*id, now);
             self.troubles.remove(id);
@@ -238,77 +235,6 @@ impl Worker {
         }
         self.open(now);
         self.show(now, true);
-    }
-
-    /// Opens what is not open, tells what cannot be, and closes what nobody needs any more.
-    fn open(&mut self, now: Time) {
-        let speaker = &self.speaker;
-        self.links.retain(|id, _| speaker.session(*id).is_some());
-        self.arrived.retain(|id, _| speaker.session(*id).is_some());
-        let mut kinds: Vec<Kind> = self.configs.values().map(kind_of).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        self.closed.clear();
-        for kind in &kinds {
-            if self.ports.iter().any(|p| p.kind() == *kind) {
-                continue;
-            }
-            match Port::open(*kind) {
-                Ok(port) => self.ports.push(port),
-                Err(why) => {
-                    self.closed.insert(*kind, why);
-                }
-            }
-        }
-        for port in &mut self.ports {
-            let kind = port.kind();
-            port.admit(&Admission::of(self.speaker.paths().filter(|path| kind_on(path) == kind)));
-        }
-        let leaving = self.links.keys().any(|id| !self.configs.contains_key(id));
-        self.ports.retain(|p| leaving || kinds.contains(&p.kind()));
-        let (mut missing, mut urgent) = (false, false);
-        for (id, config) in self.configs.clone() {
-            let is_new = !self.links.contains_key(&id);
-            let linked = if is_new { self.link(id, &config) } else { Ok(()) };
-            let closed = self.closed.get(&kind_of(&config)).cloned();
-            missing |= closed.is_some() || linked.is_err();
-            urgent |= linked.is_err() && self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
-            // That a way is there is proved by the first packet on it; who speaks only when spoken to waits for none.
-            if closed.is_none() && linked.is_ok() && is_new && !config.passive {
-                continue;
-            }
-            let own = if self.troubles.contains_key(&id) { self.own_trouble(id, &config) } else { None };
-            missing |= own.is_some();
-            self.note_trouble(id, closed.or(linked.err()).or(own), now);
-        }
-        // Those that leave hold their sockets for a while.
-        self.retry_at = (missing || leaving).then(|| now + if urgent { RETRY_SEND } else { RETRY });
-    }
-
-    fn link(&mut self, id: SessionId, config: &SessionConfig) -> Result<(), String> {
-        let link = Link::open(&config.path, first_port(id))?;
-        self.speaker.set_interface(id, link.interface);
-        self.links.insert(id, link);
-        Ok(())
-    }
-
-    fn retry(&mut self, now: Time) {
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.open(now);
-        }
-    }
-
-    fn note_trouble(&mut self, id: SessionId, trouble: Option<String>, now: Time) {
-        if let Some(why) = &trouble {
-            self.speaker.excuse(id, why, now);
-        }
-        if self.troubles.get(&id) != trouble.as_ref() {
-            match &trouble {
-                Some(why) => self.troubles.insert(id, why.clone()),
-                None => self.troubles.remove(&id),
-            };
-            self.unheard.push_back((id, News::Trouble(trouble)));
-        }
     }
 
     /// What is in the sockets, at most so many packets of each. Meanwhile what is due leaves.
@@ -373,13 +299,14 @@ impl Worker {
     /// What is due; last words several times.
     fn speak(&mut self, now: Time) {
         let times = if self.stops { FAREWELLS } else { 1 };
-        let mut octets = Vec::with_capacity(MAX_LEN);
+        let mut octets = std::mem::take(&mut self.octets);
         while let Some(id) = self.speaker.poll_transmit(now, &mut octets) {
             for _ in 0..times {
                 self.send(id, &octets, now);
             }
             octets.clear();
         }
+        self.octets = octets;
     }
 
     fn send(&mut self, id: SessionId, octets: &[u8], now: Time) {
@@ -405,66 +332,13 @@ impl Worker {
         }
     }
 
-    /// A packet was taken; but a dead link takes them as well.
-    fn sent(&mut self, id: SessionId, now: Time) {
-        let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
-        if is_up && !self.troubles.contains_key(&id) {
-            return;
-        }
-        let Some(config) = self.configs.get(&id).cloned() else { return };
-        if !self.closed.contains_key(&kind_of(&config)) {
-            let trouble = self.own_trouble(id, &config);
-            self.note_trouble(id, trouble, now);
-        }
-    }
-
-    /// Sessions of which a silence is about to be judged: SPEC 4, "our own link down … counts as neither".
-    fn suspect_own_links(&mut self, judged: Time) {
-        for id in self.speaker.judged(judged) {
-            let Some(config) = self.configs.get(&id).cloned() else { continue };
-            if let Some(why) = self.own_trouble(id, &config) {
-                self.note_trouble(id, Some(why), judged);
-                let again = judged + RETRY;
-                self.retry_at = Some(self.retry_at.map_or(again, |at| at.min(again)));
-            }
-        }
-    }
-
-    /// What is wrong with our own link to a neighbour: the configured one; else that by which it was heard, if it is on our
-    /// link or was heard just now; else that by which packets to it leave.
-    fn own_trouble(&self, id: SessionId, config: &SessionConfig) -> Option<String> {
-        let path = &config.path;
-        if let Some(device) = &path.device {
-            return self.own_links.trouble(device);
-        }
-        let is_up = self.speaker.session(id).is_some_and(|s| s.state() == State::Up);
-        match self.arrived.get(&id) {
-            Some((index, _)) if *index != 0 && is_up => self.own_links.trouble_of(*index),
-            Some((index, our)) if *index != 0 && !path.hops.is_multi() => {
-                self.own_trouble_near(*index, *our, path)
-            }
-            _ => self.own_links.trouble_towards(path.remote, path.local),
-        }
-    }
-
-    /// The same of who is Down and on our link: that may be another by now.
-    fn own_trouble_near(&self, index: u32, our: IpAddr, path: &Path) -> Option<String> {
-        // A default route by another link is not enough.
-        if let Some(other) = self.own_links.home_towards(path.remote, path.local.unwrap_or(our)) {
-            return self.own_links.trouble_of(other);
-        }
-        // One that was made anew has another number.
-        if nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty()) {
-            self.own_links.trouble_of(index)
-        } else {
-            self.own_links.trouble_towards(path.remote, path.local)
-        }
-    }
-
     /// News to the core; false if there is no core any more.
     fn tell(&mut self) -> bool {
         while let Some(news) = self.speaker.poll_news() {
             self.unheard.push_back(news);
+        }
+        if self.unheard.is_empty() {
+            return true;
         }
         let configs = &self.configs;
         self.unheard.retain(|(id, _)| configs.contains_key(id));
@@ -507,54 +381,6 @@ impl Worker {
         if let Ok(mut board) = self.shared.board.try_lock() {
             *board = self.speaker.status().collect();
             self.board_at = now;
-        }
-    }
-
-    fn sleep(&mut self) -> io::Result<()> {
-        let now = self.now();
-        let offer = (!self.unheard.is_empty()).then(|| now + OFFER);
-        let due = [self.speaker.poll_timeout(), self.retry_at, offer].into_iter().flatten().min();
-        let now = self.now();
-        let due = due.map(|at| at.max(now));
-        match due {
-            // It is set already, and has not gone off.
-            Some(at) if self.wake == due && at > now => {}
-            Some(at) => {
-                // Zero would disarm it.
-                let at = Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0).max(1));
-                self.timer.set(
-                    Expiration::OneShot(TimeSpec::from_duration(at)),
-                    TimerSetTimeFlags::TFD_TIMER_ABSTIME,
-                )?;
-            }
-            None => self.timer.unset()?,
-        }
-        self.wake = due;
-        let mut fds = vec![
-            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
-        ];
-        fds.extend(self.ports.iter().map(|p| PollFd::new(p.fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        self.called |= fds.get(1).is_some_and(is_ready);
-        self.rung = fds.iter().skip(2).any(is_ready);
-        let mut rung = [0; 64];
-        while self.called && self.ear.read(&mut rung).is_ok_and(|n| n == rung.len()) {}
-        self.rest();
-        Ok(())
-    }
-
-    /// With hundreds of sessions a turn for each packet costs more than the packets. So a turn waits until it may find more
-    /// than one; after a quiet time nothing waits, and the kernel's stamp tells when a packet came.
-    fn rest(&mut self) {
-        let rested = self.now().since(self.turned);
-        if rested < self.rest && !self.called {
-            std::thread::sleep(self.rest.saturating_sub(rested));
-            self.rung = true;
         }
     }
 }
@@ -603,6 +429,9 @@ fn delivered(result: io::Result<()>) -> Result<(), String> {
 fn first_port(id: SessionId) -> u16 {
     (std::process::id().wrapping_mul(31).wrapping_add(id.0.wrapping_mul(7)) & 0x3fff) as u16
 }
+
+mod wait;
+mod ways;
 
 #[cfg(test)]
 mod tests;

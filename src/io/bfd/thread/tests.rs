@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::bfd::wire::{Diagnostic, Packet};
+use crate::bfd::wire::{Diagnostic, Packet, State};
 use crate::bfd::{Fault, Hops};
 
 const US: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -62,12 +62,12 @@ impl Rig {
         };
         let (bell, ear) = UnixStream::pair().unwrap();
         let (events, told) = channel(64);
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK).unwrap();
         let shared = Arc::new(Shared::default());
         let path = Path { remote: THEM.into(), local: Some(US.into()), device: None, hops: Hops::Single };
         let config = SessionConfig { path, interval: INTERVAL, multiplier: 3, passive: false, auth: None };
         lock(&shared.mail).sessions = Some(vec![(ID, config)]);
-        let worker = Worker::new(shared, events, ear, timer, Box::new(clock));
+        let alarm = wait::Alarm::new().unwrap();
+        let worker = Worker::new(shared, events, ear, alarm, Box::new(clock));
         let neighbour = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         neighbour.set_ttl_v4(255).unwrap();
         neighbour.bind(&SocketAddr::new(THEM.into(), 0).into()).unwrap();
