@@ -172,8 +172,8 @@ impl Worker {
         // Silence is judged as of this moment: whatever had come by then is heard before it is. What comes while we read, or
         // are kept from reading on, may wait unread.
         let judged = self.now();
-        let judges = self.speaker.judges_at(judged);
-        if away > LATE || judges {
+        let judges = away > LATE || self.speaker.judges_at(judged);
+        if judges {
             self.hear(BUDGET);
         }
         if away > LATE {
