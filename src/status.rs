@@ -215,7 +215,7 @@ pub struct BfdDetail {
     pub up: u64,
     /// Times that it left Up.
     pub down: u64,
-    /// Times that silence was forgiven since we ourselves had not run.
+    /// Times that silence was forgiven since we ourselves had not run, or had no room for packets.
     pub forgiven: u64,
     /// How late our periodic packets left.
     pub lateness: HistogramStatus,

@@ -54,7 +54,6 @@ pub struct Speaker {
     awake: BTreeSet<SessionId>,
     news: VecDeque<(SessionId, News)>,
     random: Random,
-    strays: BTreeMap<Discard, u64>,
 }
 
 impl Speaker {
@@ -68,7 +67,6 @@ impl Speaker {
             awake: BTreeSet::new(),
             news: VecDeque::new(),
             random: Random::new(seed),
-            strays: BTreeMap::new(),
         }
     }
 
@@ -145,26 +143,21 @@ impl Speaker {
     ///
     /// Why it was discarded.
     pub fn receive(&mut self, datagram: &Datagram<'_>, now: Time) -> Result<SessionId, Discard> {
-        let taken = Packet::parse(datagram.payload).and_then(|received| {
-            let id = self.find(datagram, &received.packet)?;
-            let entry = self.sessions.get_mut(&id).ok_or(Discard::NoSession)?;
-            // RFC 5881 section 5 (GTSM): "all received BFD Control packets that are demultiplexed to the session MUST be
-            // discarded if the received TTL or Hop Limit is not equal to 255".
-            let least = entry.session.config().path.hops.least_ttl();
-            if datagram.ttl.unwrap_or(0) < least {
-                return Err(Discard::Ttl);
-            }
-            let result = entry.session.receive(&received, datagram.at, now);
-            // Of hundreds of sessions nearly every packet says nothing new.
-            if entry.session.has_news() || entry.session.poll_timeout() != entry.due {
-                self.wake(id);
-            }
-            result.map(|()| id)
-        });
-        if let Err(why) = taken {
-            *self.strays.entry(why).or_default() += 1;
+        let received = Packet::parse(datagram.payload)?;
+        let id = self.find(datagram, &received.packet)?;
+        let entry = self.sessions.get_mut(&id).ok_or(Discard::NoSession)?;
+        // RFC 5881 section 5 (GTSM): "all received BFD Control packets that are demultiplexed to the session MUST be
+        // discarded if the received TTL or Hop Limit is not equal to 255".
+        let least = entry.session.config().path.hops.least_ttl();
+        if datagram.ttl.unwrap_or(0) < least {
+            return Err(Discard::Ttl);
         }
-        taken
+        let result = entry.session.receive(&received, datagram.at, now);
+        // Of hundreds of sessions nearly every packet says nothing new.
+        if entry.session.has_news() || entry.session.poll_timeout() != entry.due {
+            self.wake(id);
+        }
+        result.map(|()| id)
     }
 
     /// RFC 5880 section 6.8.6: by Your Discriminator, or, while that is 0, by the addresses (RFC 5881 section 3, RFC
@@ -261,11 +254,6 @@ impl Speaker {
     /// The session of that number.
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.get(&id).map(|e| &e.session)
-    }
-
-    /// Packets that were discarded, by reason.
-    pub fn discards(&self) -> &BTreeMap<Discard, u64> {
-        &self.strays
     }
 
     fn act(&mut self, id: SessionId, act: impl FnOnce(&mut Session)) {

@@ -68,7 +68,7 @@ pub(super) fn write(rows: &[BfdStatus], out: &mut Out<'_, '_>) -> fmt::Result {
     )?;
     out.counters(
         "bfd_transitions",
-        "Times that the session came Up; left Up; and that a silence was forgiven since we ourselves had not run",
+        "Times that the session came Up; left Up; and that a silence was forgiven since we ourselves had not run or had no room",
         counted(rows, "to", |d| vec![("up", d.up), ("down", d.down), ("forgiven", d.forgiven)]),
     )?;
     let unit = Some(&Unit::Seconds);

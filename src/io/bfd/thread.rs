@@ -405,7 +405,7 @@ fn take(
         payload,
         at,
     };
-    // Discards are counted where they happen.
+    // Discards of a session are counted there; what is for none of them is nothing to us.
     speaker.receive(&datagram, now).ok()
 }
 
