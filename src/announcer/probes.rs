@@ -373,8 +373,6 @@ impl Announcer {
         // Whoever lost a session meanwhile may have lost it by our fault: nobody is unblemished, sessions neither.
         let asked = self.checks.values_mut().filter(|c| !c.is_told() || c.is_session());
         asked.for_each(|check| check.note_trouble(now, now));
-        // What a session was waited for may have come and gone meanwhile.
-        self.members.values_mut().for_each(|member| member.rows.begin_all_anew(now));
         // All of them first: nobody may decide by the half that has not been forgotten yet.
         let mut changed = Vec::new();
         let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_told()).map(|(id, _)| *id).collect();

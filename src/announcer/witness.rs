@@ -100,13 +100,6 @@ impl Rows {
         self.fallen.insert(check, Fallen { was_cut_off: true, ..Fallen::new(now) });
     }
 
-    /// We did not run for a while: sessions that are down, and did not count yet, have their time from now on.
-    pub fn begin_all_anew(&mut self, now: Time) {
-        for fallen in self.fallen.values_mut().filter(|f| !f.confirmed) {
-            *fallen = Fallen { was_cut_off: true, ..Fallen::new(now) };
-        }
-    }
-
     /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
     /// moment. Returns true if its time to come back begins now.
     pub fn judge(

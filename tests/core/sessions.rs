@@ -52,6 +52,31 @@ fn a_session_that_our_absence_cost_us_has_time_to_come_back() {
     }
 }
 
+/// A session is required as well, and one of the two is enough.
+fn with_isp(text: &str) -> String {
+    let isp = "[[bgp]]\nname = \"isp\"\npeer = \"203.0.113.1\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"90s\"\n";
+    let check = "[[check]]\nname = \"isp-session\"\ntype = \"bgp\"\npeer = \"isp\"\n";
+    let text = with(text, "[[instance]]", &format!("{isp}{check}[[instance]]"));
+    with(&text, "checks = [\"uplink\"]", "checks = [\"uplink\", \"isp-session\"], up_when = \"any\"")
+}
+
+fn broken(rig: &mut Rig) {
+    let (peer, event) = rig.far.breaks("router");
+    rig.tell(Event::Bgp { peer, event });
+}
+
+/// FIELD 9: that session has not failed either, and its answer is prompt; and yet it may be we who lost the other one.
+#[test]
+fn a_required_session_does_not_vouch_for_our_absence() {
+    let mut rig = backup(&with_isp(&asked_by_bgp("9s")));
+    assert_eq!(rig.verdict("isp-session"), "up");
+    rig.pause(9500 * MS, true);
+    broken(&mut rig);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [], "{:?}", rig.records);
+    assert_eq!(rig.verdict("session"), "up");
+}
+
 /// FIELD 8: after a long isolation the next try would be a minute away, and the session has ten seconds: it is tried at
 /// once.
 #[test]
