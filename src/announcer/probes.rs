@@ -373,6 +373,7 @@ impl Announcer {
         // Whoever lost a session meanwhile may have lost it by our fault: nobody is unblemished, sessions neither.
         let asked = self.checks.values_mut().filter(|c| !c.is_told() || c.is_session());
         asked.for_each(|check| check.note_trouble(now, now));
+        self.members.values_mut().for_each(|member| member.rows.slept(away, now));
         // All of them first: nobody may decide by the half that has not been forgotten yet.
         let mut changed = Vec::new();
         let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_told()).map(|(id, _)| *id).collect();

@@ -42,6 +42,8 @@ struct Fallen {
     due: Option<Time>,
     /// What we require has to be asked after that, and has not answered such a question yet.
     lacks: Option<Time>,
+    /// How long it may take to come back.
+    rejoin: Duration,
     confirmed: bool,
 }
 
@@ -100,6 +102,18 @@ impl Rows {
         self.fallen.insert(check, Fallen { was_cut_off: true, ..Fallen::new(now) });
     }
 
+    /// We did not run for `away`, until now: that is no part of the time that a session has to come back. If it is as long
+    /// as that time, the session may have come and gone meanwhile, and even what was certain before is to be seen anew: a
+    /// takeover may still wait for its delay.
+    pub fn slept(&mut self, away: Duration, now: Time) {
+        for fallen in self.fallen.values_mut() {
+            match away < fallen.rejoin {
+                true => fallen.first = fallen.first.map(|first| first + away),
+                false => *fallen = Fallen { was_cut_off: true, ..Fallen::new(now) },
+            }
+        }
+    }
+
     /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
     /// moment. Returns true if its time to come back begins now.
     pub fn judge(
@@ -152,6 +166,7 @@ impl Fallen {
             first: None,
             due: None,
             lacks: None,
+            rejoin: Duration::ZERO,
             confirmed: false,
         }
     }
@@ -160,7 +175,7 @@ impl Fallen {
         if self.confirmed {
             return;
         }
-        self.lacks = None;
+        (self.lacks, self.rejoin) = (None, look.rejoin);
         if !look.met {
             (self.witnessed, self.first, self.due) = (None, None, None);
             return;
@@ -245,6 +260,23 @@ mod tests {
         assert_eq!(judged(Look { met: false, ..LOOK }, 7, 9, &mut rows), (false, None));
         assert_eq!(judged(again, 12, 12, &mut rows), (false, Some(at(16))));
         assert!(judged(again, 12, 16, &mut rows).0);
+    }
+
+    #[test]
+    fn our_absence_is_no_time_to_come_back() {
+        let again = Look { trouble: Some(at(8)), ..LOOK };
+        let mut rows = Rows::default();
+        assert_eq!(judged(LOOK, 2, 2, &mut rows), (false, Some(at(6))));
+        rows.slept(Duration::from_secs(3), at(8));
+        assert_eq!(judged(again, 4, 8, &mut rows), (false, Some(at(5 + 16))), "nothing has answered since");
+        assert_eq!(judged(again, 9, 9, &mut rows), (false, Some(at(13))));
+        assert!(judged(again, 9, 13, &mut rows).0);
+        // What was certain stays so over a short one only.
+        rows.slept(Duration::from_secs(3), at(20));
+        assert!(rows.is_confirmed(PING));
+        rows.slept(Duration::from_secs(4), at(30));
+        let (again, unblemished) = (Look { trouble: Some(at(30)), ..LOOK }, true);
+        assert_eq!(judged(Look { unblemished, ..again }, 31, 31, &mut rows), (false, Some(at(35))));
     }
 
     #[test]

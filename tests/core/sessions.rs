@@ -6,6 +6,7 @@ use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
+use crate::far::Away;
 use crate::rig::{Rig, standby, with};
 
 /// [`crate::rig::STANDBY`] with a router of the primary's in the place of its ping.
@@ -75,6 +76,51 @@ fn a_required_session_does_not_vouch_for_our_absence() {
     rig.run(60 * SECOND);
     assert_eq!(rig.states("a"), [], "{:?}", rig.records);
     assert_eq!(rig.verdict("session"), "up");
+}
+
+/// FIELD 9: the time that a lost session has to come back is not over because we slept through it, and neither is a
+/// takeover's delay.
+#[test]
+fn a_session_that_is_waited_for_gets_its_time_anew_after_our_absence() {
+    let text = with_isp(&asked_by_bgp("9s"));
+    for cut_off in [true, false] {
+        let text = if cut_off {
+            text.clone()
+        } else {
+            with(&text, "name = \"a\"", "name = \"a\"\ntakeover_delay = \"5s\"")
+        };
+        let mut rig = backup(&text);
+        if cut_off {
+            isolate(&mut rig, true);
+        }
+        rig.far.away = Some(Away::Closes);
+        broken(&mut rig);
+        rig.run(2 * SECOND);
+        rig.set("uplink", Target::Answers(MS));
+        rig.run(2 * SECOND);
+        assert_eq!((rig.verdict("session").as_str(), rig.states("a")), ("down", vec![]), "it is waited for");
+        let waits = if cut_off { "time to come back" } else { "takeover_delay runs" };
+        assert!(rig.instance("a").reason.contains(waits), "{}", rig.instance("a").reason);
+        isolate(&mut rig, false);
+        rig.far.away = None;
+        rig.pause(116 * SECOND, true);
+        rig.run(60 * SECOND);
+        assert_eq!(rig.states("a"), [], "{:?}", rig.records);
+        assert_eq!(rig.verdict("session"), "up");
+    }
+    // A short one takes nothing from it, and gives nothing: who pauses all the time takes over one day.
+    let mut rig = backup(&text);
+    isolate(&mut rig, true);
+    rig.run(2 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    broken(&mut rig);
+    let began = rig.now;
+    while rig.state("a") != State::Master {
+        assert!(rig.now.since(began) < 120 * SECOND, "{:?}", rig.instance("a"));
+        rig.run(4 * SECOND);
+        rig.pause(800 * MS, true);
+    }
+    assert!(rig.now.since(began) > 10 * SECOND);
 }
 
 /// FIELD 8: after a long isolation the next try would be a minute away, and the session has ten seconds: it is tried at
