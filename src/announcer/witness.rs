@@ -7,7 +7,9 @@
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
-//! the silence began that it goes by ([`Fallen`]); else it has a handshake's time from the first answer on.
+//! the silence began that it goes by ([`Fallen`]); else it has a handshake's time from the first answer on. A BGP speaker that
+//! takes our connection and turns it away is not dead: what it still holds of the lost session keeps it from the next one (its
+//! hold timer, RFC 4271 section 6.8; errors that it makes us wait for, section 8.1.1). So we try again before it counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +20,10 @@ use crate::time::Time;
 /// Trouble on the way begins the wait for a session anew, but who loses packets all the time must take over one day: after so
 /// many waits at the latest.
 const WAITS: u32 = 4;
+
+/// Who turns our connections away lives, but has to have us one day. BIRD's `error wait time` is five minutes at the most, and
+/// then it connects within seconds.
+const TURNED_AWAY: Duration = Duration::from_secs(360);
 
 /// The rows of failures of a primary's checks.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +60,9 @@ pub struct Look {
     pub since: Time,
     /// How long it may take to come back.
     pub rejoin: Duration,
+    /// Its BGP speaker lives: it turned our last connection away, for what it holds against the session that was lost. Until
+    /// then we will have tried again, and it may have come back.
+    pub hope: Option<Time>,
     /// `require` is met.
     pub met: bool,
     /// When the last probe was sent of what is required, and up, that was no success.
@@ -192,6 +201,7 @@ impl Fallen {
         };
         let first = *self.first.get_or_insert(at);
         let due = (at + look.rejoin).min(first + look.rejoin.saturating_mul(WAITS));
+        let due = look.hope.map_or(due, |hope| due.max(hope.min(first + TURNED_AWAY)));
         self.due = Some(due);
         self.confirmed = due <= now || (look.unblemished && !self.was_cut_off);
     }
@@ -224,6 +234,7 @@ mod tests {
     const LOOK: Look = Look {
         since: Time::ZERO,
         rejoin: Duration::from_secs(4),
+        hope: None,
         met: true,
         trouble: None,
         unblemished: false,
@@ -277,6 +288,19 @@ mod tests {
         rows.slept(Duration::from_secs(4), at(30));
         let (again, unblemished) = (Look { trouble: Some(at(30)), ..LOOK }, true);
         assert_eq!(judged(Look { unblemished, ..again }, 31, 31, &mut rows), (false, Some(at(35))));
+    }
+
+    #[test]
+    fn who_turns_us_away_has_until_the_next_try() {
+        let mut rows = Rows::default();
+        let turned = |s| Look { hope: Some(at(s)), ..LOOK };
+        assert_eq!(judged(turned(40), 2, 2, &mut rows), (false, Some(at(40))));
+        assert_eq!(judged(turned(100), 2, 40, &mut rows), (false, Some(at(100))));
+        assert_eq!(judged(turned(400), 2, 100, &mut rows), (false, Some(at(362))));
+        // The last try found nobody: what was waited for is over.
+        assert!(judged(LOOK, 2, 110, &mut rows).0);
+        let mut rows = Rows::default();
+        assert!(judged(Look { unblemished: true, ..turned(40) }, 2, 2, &mut rows).0, "it is not our fault");
     }
 
     #[test]

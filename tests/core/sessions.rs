@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State;
+use announcerd::bgp::wire::notification::Cause;
 
 use crate::fake::{MS, SECOND, Target};
 use crate::far::Away;
@@ -121,6 +122,48 @@ fn a_session_that_is_waited_for_gets_its_time_anew_after_our_absence() {
         rig.pause(800 * MS, true);
     }
     assert!(rig.now.since(began) > 10 * SECOND);
+}
+
+/// FIELD 8: whom we lost by our own isolation may turn us away for a while: after an error BIRD closes every connection for
+/// its `error wait time` of a minute, others say Connection Rejected (DampPeerOscillations, RFC 4271 section 8.1.1), or
+/// that they still have the old session (section 6.8). Its speaker lives, and that is no death.
+#[test]
+fn who_turns_us_away_after_our_isolation_is_not_dead() {
+    let says = [Cause::CONNECTION_REJECTED, Cause::CONNECTION_COLLISION, Cause::ADMIN_RESET].map(Away::Says);
+    for (away, minutes) in [Away::Closes].into_iter().chain(says).flat_map(|a| [(a, 1), (a, 4), (a, 11)]) {
+        let mut rig = backup(&asked_by_bgp("9s"));
+        isolate(&mut rig, true);
+        rig.run(Duration::from_secs(60) * minutes);
+        rig.far.away = Some(away);
+        isolate(&mut rig, false);
+        rig.run(60 * SECOND);
+        rig.far.away = None;
+        rig.run(120 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{away:?}, {minutes} minutes: {:?}", rig.records);
+        assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup), "{away:?}");
+    }
+}
+
+/// But not for ever, and not where it is no leftover of our isolation: its operator does not want the session.
+#[test]
+fn who_turns_us_away_for_good_is_taken_over_from() {
+    let bounds = [
+        (Away::Closes, 300..=370),
+        (Away::Says(Cause::CONNECTION_REJECTED), 300..=370),
+        (Away::Says(Cause::ADMIN_SHUTDOWN), 10..=11),
+        (Away::Says(Cause::PEER_DECONFIGURED), 10..=11),
+    ];
+    for (away, bound) in bounds {
+        let mut rig = backup(&asked_by_bgp("9s"));
+        isolate(&mut rig, true);
+        rig.until_state("a", State::Fault, 60 * SECOND);
+        rig.run(600 * SECOND);
+        rig.far.away = Some(away);
+        isolate(&mut rig, false);
+        rig.until_state("a", State::Backup, 10 * SECOND);
+        let took = rig.until_state("a", State::Master, 600 * SECOND);
+        assert!(bound.contains(&took.as_secs()), "{away:?}: {took:?}");
+    }
 }
 
 /// FIELD 8: after a long isolation the next try would be a minute away, and the session has ten seconds: it is tried at
