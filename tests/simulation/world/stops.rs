@@ -13,7 +13,7 @@ use crate::kernel::Owner;
 
 /// How long a daemon may be away, and its MASTER still go on; where nothing was kept on purpose.
 const RECENT: Duration = Duration::from_secs(60);
-/// The sweeper gives a restart that follows a crash so much longer.
+/// The sweeper gives a restart that follows a crash, whenever that was, so much longer.
 const RESTART: Duration = Duration::from_secs(5);
 
 impl World {
@@ -97,7 +97,7 @@ impl World {
     /// Somebody will sweep: after so long, or (after a crash) when nobody can go on with it any more.
     pub(super) fn await_sweep(&mut self, after: Option<Duration>) {
         let left = self.legacy.memory.kept_until.map_or(RECENT, |until| until.since(self.now));
-        self.sweepers.push(self.now + after.unwrap_or(left + RESTART));
+        self.sweepers.push(self.now + after.unwrap_or(left));
     }
 
     /// Nobody runs for so long.
@@ -105,9 +105,11 @@ impl World {
         let back = self.now + span;
         let mut due: Vec<_> = self.sweepers.iter().copied().filter(|at| *at <= back).collect();
         due.sort_unstable();
-        // Those that find a daemon leave it to that.
         self.sweepers.retain(|at| *at > back);
-        for at in due.into_iter().filter(|at| *at >= self.now) {
+        // Those that found a daemon have left it to that. Who died keeps nothing.
+        let died = self.legacy.memory.kept_until.is_none();
+        let found_nobody = due.into_iter().filter(|at| *at >= self.now);
+        for at in found_nobody.map(|at| if died { at + RESTART } else { at }).filter(|at| *at <= back) {
             self.kernel.step(at, &mut self.rng);
             // Kept anew meanwhile: another one's business.
             if self.legacy.memory.kept_until.is_none_or(|until| until <= at) {
