@@ -350,13 +350,14 @@ impl Announcer {
     }
 
     /// If a timer is overdue we did not run for a while: what happened meanwhile was not seen, and what was under way
-    /// proves nothing. Counts older than a check's interval are too old to act on.
-    pub(super) fn notice_absence(&mut self, now: Time) {
+    /// proves nothing. Counts older than a check's interval are too old to act on: the checks whose verdict changed by that are
+    /// to be reconsidered.
+    pub(super) fn notice_absence(&mut self, now: Time) -> Option<Vec<CheckId>> {
         let present = std::mem::replace(&mut self.present, now);
-        let Some((due, _)) = self.timers.next() else { return };
+        let (due, _) = self.timers.next()?;
         let away = now.since(due.max(present));
         if away <= LATE {
-            return;
+            return None;
         }
         self.tally.absences += 1;
         let why = format!("announcerd did not run for {}", humantime::format_duration(millis(away)));
@@ -390,9 +391,7 @@ impl Announcer {
                 changed.push(id);
             }
         }
-        for id in changed {
-            self.reconsider(id, true, now);
-        }
+        Some(changed)
     }
 
     /// What was counted for or against this check does not count any more. Returns true if its verdict changed.
