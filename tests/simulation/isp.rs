@@ -30,6 +30,8 @@ pub enum Silence {
     Theirs,
 }
 
+/// So long BIRD closes every connection, and makes none, after an error (its `error wait time`).
+const SULK: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
 
 /// Something on its way.
@@ -69,6 +71,8 @@ pub struct Isp {
     refuses: bool,
     /// No attempt to connect is lost on the way.
     reliable: bool,
+    /// It does as BIRD does after an error, until then.
+    sulks: Option<Time>,
     slow_until: Time,
     pub troubles: Troubles,
 }
@@ -89,6 +93,7 @@ impl Isp {
             silences: [false; 3],
             refuses: false,
             reliable: false,
+            sulks: None,
             slow_until: now,
             troubles: Troubles::default(),
         }
@@ -135,9 +140,14 @@ impl Isp {
         self.silences.contains(&true)
     }
 
-    /// From now on no attempt to connect is lost on the way.
-    pub fn make_reliable(&mut self) {
+    /// From now on no attempt to connect is lost on the way, and some are BIRD.
+    pub fn make_reliable(&mut self, now: Time) {
         self.reliable = true;
+        self.sulks = self.rng.chance(0.5).then_some(now);
+    }
+
+    fn is_sulking(&self, now: Time) -> bool {
+        self.sulks.is_some_and(|until| until > now)
     }
 
     /// What is slow, or was, is over.
@@ -173,6 +183,7 @@ impl Isp {
     pub fn reboot(&mut self, now: Time) {
         self.agenda.retain(|_, p| !matches!(p, Parcel::Far(_) | Parcel::Connect { from: THEM, .. }));
         self.far = Peer::new(self.config.clone(), self.rng.next(), false, now);
+        self.sulks = self.sulks.map(|_| now);
         self.abandon(THEM, now);
     }
 
@@ -304,7 +315,13 @@ impl Isp {
 
     fn close(&mut self, id: u64, end: usize, last_words: &[u8], now: Time) {
         // NOTIFICATION, Hold Timer Expired (RFC 4271 section 4.5).
-        self.troubles.expiries += u64::from(last_words.get(18..20) == Some(&[3, 4]));
+        let is_expiry = last_words.get(18..20) == Some(&[3, 4]);
+        self.troubles.expiries += u64::from(is_expiry);
+        if end == THEM && is_expiry {
+            self.sulks = self.sulks.map(|_| now + SULK);
+        }
+        // Connection Rejected.
+        self.troubles.turned_away += u64::from(end == THEM && last_words.get(18..21) == Some(&[3, 6, 5]));
         if let Some(link) = self.link(id) {
             link.ways[end].octets.extend(last_words);
             link.ways[end].finished = true;
@@ -436,6 +453,18 @@ impl Isp {
         if self.refuses {
             let event = PeerEvent::TransportFailed { conn, reason: "connection refused".into() };
             return Some(Event::Bgp { peer, event });
+        }
+        if self.is_sulking(now) {
+            self.troubles.turned_away += u64::from(from == US);
+            let after = self.latency();
+            let reason = "connection closed".to_owned();
+            if from == THEM {
+                self.tell_far(PeerEvent::TransportFailed { conn, reason }, now);
+                return None;
+            }
+            self.post(after, now, Parcel::Core(peer, PeerEvent::Closed { conn, reason }));
+            let local = "203.0.113.2:1790".parse().expect("an address");
+            return Some(Event::Bgp { peer, event: PeerEvent::TransportConnected { conn, local } });
         }
         self.serial += 1;
         let accepted = ConnId { origin: Origin::Incoming, serial: self.serial };

@@ -63,10 +63,15 @@ fn ten_thousand_hours() {
     assert!(t.sessions > 20_000 && t.collisions > 1_000 && t.expiries > 1_000, "{totals:?}");
     assert!(t.refreshes > 1_000 && t.stalls > 1_000 && t.half_open > 1_000, "{totals:?}");
     assert!(totals.timely_takeovers > 500, "{totals:?}");
+    // About half of what there was when these were written.
+    assert!(t.turned_away > 4_000, "{totals:?}");
     let b = totals.bfd;
-    assert!(b.ups > 10_000 && b.downs > 5_000 && b.own_faults > 1_000 && b.admin_downs > 1_000, "{totals:?}");
-    assert!(b.troubles > 1_000 && b.verified > 1_000 && totals.by_sessions > 1_000, "{totals:?}");
-    assert!(totals.kept > 100 && totals.taken_up > 100 && totals.swept > 100, "{totals:?}");
+    assert!(
+        b.ups > 100_000 && b.downs > 90_000 && b.own_faults > 4_800 && b.admin_downs > 6_500,
+        "{totals:?}"
+    );
+    assert!(b.troubles > 7_000 && b.verified > 290_000 && totals.by_sessions > 5_300, "{totals:?}");
+    assert!(totals.kept > 1_100 && totals.taken_up > 1_500 && totals.swept > 5_000, "{totals:?}");
 }
 
 /// For repeating one seed by hand; without `SEED` it is seed 1.

@@ -176,7 +176,7 @@ impl World {
         let far_sides = scenario::far_sides(&config, &mut rng);
         let mut isps: Vec<Isp> =
             far_sides.into_iter().map(|(name, far)| Isp::new(name, far, rng.next(), now)).collect();
-        isps.iter_mut().skip(2).for_each(Isp::make_reliable);
+        isps.iter_mut().skip(2).for_each(|isp| isp.make_reliable(now));
         let hosts = [("mainland-bfd", "198.18.0.3"), ("uplink-bfd", "203.0.113.1")];
         let asked = hosts.into_iter().filter(|(check, _)| config.check(check).is_some());
         let neighbours = asked.map(|(check, host)| Neighbour::new(check, host, rng.next(), now)).collect();
