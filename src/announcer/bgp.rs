@@ -331,6 +331,12 @@ impl Announcer {
         }
     }
 
+    /// When we try next, or tried, after that peer turned us away; None if it did not, or the last try found nobody there.
+    pub(super) fn turned_away(&self, name: &str) -> Option<Time> {
+        let live = |p: &&Peering| !p.retired && p.config.session.name == name;
+        self.peers.all.values().find(live)?.peer.turned_away()
+    }
+
     /// The checks of type `bgp` on that peer. Who leaves closes the sessions itself: that is nothing wrong, and
     /// must not make FAULT of a MASTER that hands over or keeps its routes.
     fn session_news(&mut self, name: &str, wrong: Option<&str>, now: Time) {

@@ -49,6 +49,18 @@ pub(super) struct Member {
     pub(super) retired: bool,
 }
 
+/// A session of a primary's that is down.
+struct FallenSession {
+    check: CheckId,
+    since: Time,
+    /// How long a silence that proves.
+    silence: Duration,
+    /// How long it may take to come back…
+    rejoin: Duration,
+    /// …or until when, because its speaker turned us away.
+    hope: Option<Time>,
+}
+
 impl Member {
     pub(super) fn name(&self) -> &Name {
         &self.instance.config.name
@@ -191,7 +203,7 @@ impl Announcer {
         let Some(member) = self.members.get(&id) else { return };
         let config = member.instance.config.clone();
         let Some(require) = &config.require else { return };
-        let fallen: Vec<(CheckId, Time, Duration, Duration)> =
+        let fallen: Vec<FallenSession> =
             member.primary.iter().filter_map(|id| self.fallen_session(*id)).collect();
         if fallen.is_empty() {
             return;
@@ -203,7 +215,7 @@ impl Announcer {
         let needed = require.up_when.needed(required.len());
         let looks: Vec<(CheckId, Look)> = fallen
             .into_iter()
-            .map(|(check, since, silence, rejoin)| {
+            .map(|FallenSession { check, since, silence, rejoin, hope }| {
                 // As many as are needed: one that is down for days, or loses packets, slows nothing.
                 let clean = |id: &&CheckId| {
                     let check = self.checks.get(id);
@@ -211,7 +223,7 @@ impl Announcer {
                         && check.is_some_and(|c| c.is_unblemished_since(since - silence))
                 };
                 let unblemished = member.require.iter().filter(clean).count() >= needed;
-                (check, Look { since, rejoin, met, trouble, unblemished })
+                (check, Look { since, rejoin, hope, met, trouble, unblemished })
             })
             .collect();
         let Some(member) = self.members.get_mut(&id) else { return };
@@ -240,19 +252,19 @@ impl Announcer {
         self.ask_witnesses(&old, now);
     }
 
-    /// Of a session that is down: since when, how long a silence that proves, and how long it may take to come back.
-    fn fallen_session(&self, id: CheckId) -> Option<(CheckId, Time, Duration, Duration)> {
+    fn fallen_session(&self, id: CheckId) -> Option<FallenSession> {
         let check = self.checks.get(&id).filter(|c| c.verdict() == Verdict::Down)?;
-        let (silence, rejoin) = match &check.config.probe {
-            model::Probe::Bfd(session) => (session.detection_time(), session.patience()),
+        let (silence, rejoin, hope) = match &check.config.probe {
+            model::Probe::Bfd(session) => (session.detection_time(), session.patience(), None),
             model::Probe::Bgp(watched) => {
                 let bgp = self.config.bgp.iter().find(|b| *b.session.name == *watched.peer)?;
                 let rejoin = bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN);
-                (bgp.session.hold_time, rejoin)
+                let hope = self.turned_away(&watched.peer).map(|next_try| next_try + rejoin);
+                (bgp.session.hold_time, rejoin, hope)
             }
             _ => return None,
         };
-        Some((id, check.since(), silence, rejoin))
+        Some(FallenSession { check: id, since: check.since(), silence, rejoin, hope })
     }
 
     /// Sessions of its primary that are down when its own isolation ends have their time from now on.

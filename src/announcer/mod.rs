@@ -197,7 +197,8 @@ impl Announcer {
 
     /// Something happened.
     pub fn handle_event(&mut self, event: Event, now: Time) {
-        self.notice_absence(now);
+        let doubted = self.notice_absence(now).unwrap_or_default();
+        doubted.into_iter().for_each(|check| self.reconsider(check, true, now));
         match event {
             Event::Probe { id, outcome } => self.on_probe(id, outcome, now),
             Event::LinkIs(link) => self.on_link(link, now),
@@ -217,9 +218,12 @@ impl Announcer {
 
     /// The time of [`Announcer::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.notice_absence(now);
+        let doubted = self.notice_absence(now);
+        let mut decide_last = Vec::new();
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
+                // Nobody decides before all is known that came to its end while we did not run: a required session's hold time.
+                Timer::Instance(id) if doubted.is_some() => decide_last.push(id),
                 Timer::Probe(id) => self.on_probe_due(id, now),
                 Timer::ProbeTimeout(id) => self.on_probe_timeout(id, now),
                 Timer::Instance(id) => self.evaluate(id, now),
@@ -236,6 +240,8 @@ impl Announcer {
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
+        doubted.into_iter().flatten().for_each(|check| self.reconsider(check, true, now));
+        decide_last.into_iter().for_each(|id| self.evaluate(id, now));
         self.settle(now);
     }
 

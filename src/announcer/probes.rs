@@ -349,13 +349,14 @@ impl Announcer {
     }
 
     /// If a timer is overdue we did not run for a while: what happened meanwhile was not seen, and what was under way
-    /// proves nothing. Counts older than a check's interval are too old to act on.
-    pub(super) fn notice_absence(&mut self, now: Time) {
+    /// proves nothing. Counts older than a check's interval are too old to act on: the checks whose verdict changed by that are
+    /// to be reconsidered.
+    pub(super) fn notice_absence(&mut self, now: Time) -> Option<Vec<CheckId>> {
         let present = std::mem::replace(&mut self.present, now);
-        let Some((due, _)) = self.timers.next() else { return };
+        let (due, _) = self.timers.next()?;
         let away = now.since(due.max(present));
         if away <= LATE {
-            return;
+            return None;
         }
         self.tally.absences += 1;
         let why = format!("announcerd did not run for {}", humantime::format_duration(millis(away)));
@@ -369,13 +370,15 @@ impl Announcer {
         for (probe, _) in &under_way {
             self.cancel_probe(*probe);
         }
+        // Whoever lost a session meanwhile may have lost it by our fault: nobody is unblemished, sessions neither.
+        let asked = self.checks.values_mut().filter(|c| !c.is_told() || c.is_session());
+        asked.for_each(|check| check.note_trouble(now, now));
+        self.members.values_mut().for_each(|member| member.rows.slept(away, now));
         // All of them first: nobody may decide by the half that has not been forgotten yet.
         let mut changed = Vec::new();
         let ids: Vec<CheckId> = self.checks.iter().filter(|(_, c)| !c.is_told()).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(check) = self.checks.get_mut(&id) else { continue };
-            // Whoever lost a session meanwhile may have lost it by our fault: nobody is unblemished.
-            check.note_trouble(now, now);
             let stale = away > check.config.interval;
             if stale || under_way.iter().any(|(_, c)| *c == id) {
                 // One probe at once, in the place of the next: two at a time would count one trouble twice.
@@ -387,9 +390,7 @@ impl Announcer {
                 changed.push(id);
             }
         }
-        for id in changed {
-            self.reconsider(id, true, now);
-        }
+        Some(changed)
     }
 
     /// What was counted for or against this check does not count any more. Returns true if its verdict changed.

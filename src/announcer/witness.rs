@@ -7,7 +7,9 @@
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
-//! the silence began that it goes by ([`Fallen`]); else it has a handshake's time from the first answer on.
+//! the silence began that it goes by ([`Fallen`]); else it has a handshake's time from the first answer on. A BGP speaker that
+//! takes our connection and turns it away is not dead: what it still holds of the lost session keeps it from the next one (its
+//! hold timer, RFC 4271 section 6.8; errors that it makes us wait for, section 8.1.1). So we try again before it counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +20,10 @@ use crate::time::Time;
 /// Trouble on the way begins the wait for a session anew, but who loses packets all the time must take over one day: after so
 /// many waits at the latest.
 const WAITS: u32 = 4;
+
+/// Who turns our connections away lives, but has to have us one day. BIRD's `error wait time` is five minutes at the most, and
+/// then it connects within seconds.
+const TURNED_AWAY: Duration = Duration::from_secs(360);
 
 /// The rows of failures of a primary's checks.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +48,8 @@ struct Fallen {
     due: Option<Time>,
     /// What we require has to be asked after that, and has not answered such a question yet.
     lacks: Option<Time>,
+    /// How long it may take to come back.
+    rejoin: Duration,
     confirmed: bool,
 }
 
@@ -52,6 +60,9 @@ pub struct Look {
     pub since: Time,
     /// How long it may take to come back.
     pub rejoin: Duration,
+    /// Its BGP speaker lives: it turned our last connection away, for what it holds against the session that was lost. Until
+    /// then we will have tried again, and it may have come back.
+    pub hope: Option<Time>,
     /// `require` is met.
     pub met: bool,
     /// When the last probe was sent of what is required, and up, that was no success.
@@ -98,6 +109,18 @@ impl Rows {
     /// A session was down when our own isolation ended: it has its time from now on.
     pub fn begin_anew(&mut self, check: CheckId, now: Time) {
         self.fallen.insert(check, Fallen { was_cut_off: true, ..Fallen::new(now) });
+    }
+
+    /// We did not run for `away`, until now: that is no part of the time that a session has to come back. If it is as long
+    /// as that time, the session may have come and gone meanwhile, and even what was certain before is to be seen anew: a
+    /// takeover may still wait for its delay.
+    pub fn slept(&mut self, away: Duration, now: Time) {
+        for fallen in self.fallen.values_mut() {
+            match away < fallen.rejoin {
+                true => fallen.first = fallen.first.map(|first| first + away),
+                false => *fallen = Fallen { was_cut_off: true, ..Fallen::new(now) },
+            }
+        }
     }
 
     /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
@@ -152,6 +175,7 @@ impl Fallen {
             first: None,
             due: None,
             lacks: None,
+            rejoin: Duration::ZERO,
             confirmed: false,
         }
     }
@@ -160,7 +184,7 @@ impl Fallen {
         if self.confirmed {
             return;
         }
-        self.lacks = None;
+        (self.lacks, self.rejoin) = (None, look.rejoin);
         if !look.met {
             (self.witnessed, self.first, self.due) = (None, None, None);
             return;
@@ -177,6 +201,7 @@ impl Fallen {
         };
         let first = *self.first.get_or_insert(at);
         let due = (at + look.rejoin).min(first + look.rejoin.saturating_mul(WAITS));
+        let due = look.hope.map_or(due, |hope| due.max(hope.min(first + TURNED_AWAY)));
         self.due = Some(due);
         self.confirmed = due <= now || (look.unblemished && !self.was_cut_off);
     }
@@ -209,6 +234,7 @@ mod tests {
     const LOOK: Look = Look {
         since: Time::ZERO,
         rejoin: Duration::from_secs(4),
+        hope: None,
         met: true,
         trouble: None,
         unblemished: false,
@@ -245,6 +271,36 @@ mod tests {
         assert_eq!(judged(Look { met: false, ..LOOK }, 7, 9, &mut rows), (false, None));
         assert_eq!(judged(again, 12, 12, &mut rows), (false, Some(at(16))));
         assert!(judged(again, 12, 16, &mut rows).0);
+    }
+
+    #[test]
+    fn our_absence_is_no_time_to_come_back() {
+        let again = Look { trouble: Some(at(8)), ..LOOK };
+        let mut rows = Rows::default();
+        assert_eq!(judged(LOOK, 2, 2, &mut rows), (false, Some(at(6))));
+        rows.slept(Duration::from_secs(3), at(8));
+        assert_eq!(judged(again, 4, 8, &mut rows), (false, Some(at(5 + 16))), "nothing has answered since");
+        assert_eq!(judged(again, 9, 9, &mut rows), (false, Some(at(13))));
+        assert!(judged(again, 9, 13, &mut rows).0);
+        // What was certain stays so over a short one only.
+        rows.slept(Duration::from_secs(3), at(20));
+        assert!(rows.is_confirmed(PING));
+        rows.slept(Duration::from_secs(4), at(30));
+        let (again, unblemished) = (Look { trouble: Some(at(30)), ..LOOK }, true);
+        assert_eq!(judged(Look { unblemished, ..again }, 31, 31, &mut rows), (false, Some(at(35))));
+    }
+
+    #[test]
+    fn who_turns_us_away_has_until_the_next_try() {
+        let mut rows = Rows::default();
+        let turned = |s| Look { hope: Some(at(s)), ..LOOK };
+        assert_eq!(judged(turned(40), 2, 2, &mut rows), (false, Some(at(40))));
+        assert_eq!(judged(turned(100), 2, 40, &mut rows), (false, Some(at(100))));
+        assert_eq!(judged(turned(400), 2, 100, &mut rows), (false, Some(at(362))));
+        // The last try found nobody: what was waited for is over.
+        assert!(judged(LOOK, 2, 110, &mut rows).0);
+        let mut rows = Rows::default();
+        assert!(judged(Look { unblemished: true, ..turned(40) }, 2, 2, &mut rows).0, "it is not our fault");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Peer {
     /// The peer refused optional parameters: the next OPEN has none (RFC 5492 section 3).
     plain: bool,
     refuse_until: Option<Time>,
+    /// The peer turned the last connection away, and we try, or tried, again then.
+    turned_away: Option<Time>,
     /// BFD was heard of, and not that it lost the peer since.
     pub(super) bfd_is_up: bool,
 }
@@ -86,6 +88,7 @@ impl Peer {
             next_serial: 0,
             plain: false,
             refuse_until: None,
+            turned_away: None,
             bfd_is_up: false,
         }
     }
@@ -240,6 +243,7 @@ impl Peer {
         match self.dial {
             Dial::Connecting { conn, .. } if conn == id => {
                 self.dial = Dial::Off;
+                self.turned_away = None;
                 self.last_error = Some(words.clone());
                 self.effects.push_back(PeerEffect::AttemptFailed { reason: words });
                 self.retry_after(Setback::Network);
@@ -377,6 +381,7 @@ impl Peer {
         self.counters.established += 1;
         self.last_error = None;
         self.refuse_until = None;
+        self.turned_away = None;
         self.effects.push_back(PeerEffect::SessionUp);
         let (wanted, kept, init_over) = (&self.wanted, &self.kept, self.init_over);
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
@@ -429,6 +434,11 @@ impl Peer {
         }
         self.uncross();
         self.retry_after(setback);
+        let was_up = matches!(connection.state, State::Established(_));
+        self.turned_away = turns_away(&reason, was_up).then(|| match self.dial {
+            Dial::Waiting { at, .. } | Dial::Connecting { until: at, .. } => at,
+            Dial::Off => self.now,
+        });
         let said = matches!(reason, Reason::Sent(_) | Reason::Received(_)) && setback != Setback::Collision;
         if said && self.retry.failures() > 1 {
             // DampPeerOscillations (RFC 4271 section 8.1.1): errors that come again and again.
@@ -480,6 +490,12 @@ impl Peer {
         self.wanted = wanted;
     }
 
+    /// When the next try is due, or was, after the peer's speaker turned us away: it lives, and may have us then. None if it
+    /// did not, if it wants no session with us at all, or if a later try found nobody.
+    pub fn turned_away(&self) -> Option<Time> {
+        self.turned_away
+    }
+
     /// True if [`PeerEvent::AskForLife`] sends a KEEPALIVE now.
     pub fn may_ask_for_life(&self, now: Time) -> bool {
         self.connections.iter().any(|connection| connection.may_ask_for_life(now))
@@ -492,6 +508,8 @@ impl Peer {
             Dial::Connecting { conn, .. } => self.emit_close(conn, Vec::new()),
             Dial::Off | Dial::Waiting { .. } => return,
         }
+        // What failed so far was nobody's refusal, and is over.
+        self.retry.forgive();
         self.dial = Dial::Waiting { at: self.now, refused: false };
     }
 
@@ -522,6 +540,20 @@ impl Peer {
 
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
         self.connections.iter().find(|connection| connection.id == id)
+    }
+}
+
+/// True if the peer's speaker ended the connection, and may have the next one: it still has the old session (RFC 4271 section
+/// 6.8), or waits after an error (section 8.1.1; BIRD closes without a word then). Neither an operator's will nor a
+/// configuration that contradicts ours changes by itself.
+fn turns_away(reason: &Reason, was_up: bool) -> bool {
+    match reason {
+        Reason::Network(_) => !was_up,
+        Reason::Received(notification) => !matches!(
+            notification.unwrapped().0,
+            Cause::ADMIN_SHUTDOWN | Cause::PEER_DECONFIGURED | Cause::MAX_PREFIXES | Cause { code: 2, .. }
+        ),
+        Reason::Sent(_) | Reason::Replaced | Reason::Handover => false,
     }
 }
 

@@ -81,6 +81,8 @@ pub(super) struct Owner {
     released: bool,
     /// On its way out: takes nothing from others.
     yields: bool,
+    /// What announces, is permitted and not there: it waits for all the rest.
+    held: Set<Key>,
     pub(super) progress: Progress,
 }
 
@@ -124,8 +126,8 @@ impl Fib {
         drop(kept);
         self.note_lost_mtus(&old, &planned);
         let has_tunnels = planned.iter().any(|p| matches!(p.object, Object::Tunnel(_)));
-        let (ways, progress) = (Ways::default(), Progress::default());
-        self.owners.insert(id, Owner { planned, has_tunnels, ways, level, released, yields, progress });
+        let (ways, held, progress) = (Ways::default(), Set::default(), Progress::default());
+        self.owners.insert(id, Owner { planned, has_tunnels, ways, level, released, yields, held, progress });
         self.apply(id);
         self.recount(id);
     }
@@ -143,10 +145,11 @@ impl Fib {
         self.owners.remove(&id);
     }
 
-    /// Sets what an instance wants. `resumed` permits its announcement at once: it is there already.
+    /// Sets what an instance wants. `resumed`, before the first dump, permits its announcement at once: it should be there
+    /// already.
     pub fn set_level(&mut self, id: InstanceId, level: Level, resumed: bool) {
         let Some(owner) = self.owners.get_mut(&id) else { return };
-        let released = level == Level::Full && (owner.released || resumed);
+        let released = level == Level::Full && (owner.released || (resumed && !self.known));
         let changed = (owner.level, owner.released) != (level, released);
         (owner.level, owner.released) = (level, released);
         if changed {
@@ -199,7 +202,7 @@ impl Fib {
         self.is_dirty.clear();
         let mut turn = Vec::new();
         for key in keys {
-            if self.slots.get(&key).and_then(|s| s.retry_at).is_some_and(|at| at > now) {
+            if self.slots.get(&key).and_then(|s| s.retry_at).is_some_and(|at| at > now) || self.hold(&key) {
                 continue;
             }
             turn.extend(self.actions(&key).into_iter().map(|action| (key.clone(), action)));
@@ -301,6 +304,7 @@ impl Fib {
             }
             let owners: Vec<InstanceId> = self.owners.keys().copied().collect();
             for id in owners {
+                self.doubt(id);
                 self.apply(id);
                 self.remark(id);
             }
@@ -327,6 +331,30 @@ impl Fib {
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.planned = planned;
         }
+    }
+
+    /// A resumed MASTER that has nothing of its announcement in the kernel, and not all that this stands on, resumes no more
+    /// than its state: it announces when the kernel has the rest.
+    fn doubt(&mut self, id: InstanceId) {
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        let exported = owner.planned.iter().filter(|p| p.stage == Stage::Export);
+        let none_is_there = exported.into_iter().all(|p| !self.observed.contains_key(&p.key));
+        owner.released &= !none_is_there || owner.progress.support_missing == 0;
+    }
+
+    /// True for what announces and has to be added while something is missing that it stands on, though it was all there
+    /// once: it waits, and is looked at again when that is there.
+    fn hold(&mut self, key: &Key) -> bool {
+        let Some(wanted) = self.wanted.get(key).filter(|w| w.stage == Stage::Export) else { return false };
+        if self.may_be_there(key) {
+            return false;
+        }
+        let Some(owner) = self.owners.get_mut(&wanted.owner) else { return false };
+        let waits = owner.progress.support_missing > 0;
+        if waits {
+            owner.held.insert(key.clone());
+        }
+        waits
     }
 
     /// After a first dump everything wanted is looked at, in its proper order.
@@ -613,9 +641,14 @@ impl Fib {
         if owner.released || owner.level != Level::Full || owner.progress.support_missing > 0 {
             owner.ways = Ways::Unknown;
         }
+        let complete = owner.progress.support_missing == 0;
+        let held = if complete { std::mem::take(&mut owner.held) } else { Set::default() };
         if owner.released != was {
             self.apply(id);
         }
+        let mut held: Vec<Key> = held.into_iter().collect();
+        self.in_order(&mut held);
+        held.iter().for_each(|key| self.mark(key));
     }
 }
 

@@ -61,12 +61,8 @@ pub fn main(args: &AfterwardsArgs) -> ExitCode {
     let swept = match args.wait_ms {
         Some(wait) => {
             std::thread::sleep(Duration::from_millis(wait));
-            match claim(&state_dir) {
-                Ok(Some((_held, kept))) if kept.is_none_or(|longer| longer.is_zero()) => sweep(protocol),
-                // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
-                Ok(_) => Ok(Vec::new()),
-                Err(e) => Err(e),
-            }
+            // Kept anew by a daemon that came and went meanwhile: its own process waits for that.
+            sweep_in_time(protocol, &state_dir, Anew::IsOthers)
         }
         None => attend(protocol, &state_dir),
     };
@@ -102,17 +98,50 @@ fn attend(protocol: u8, state_dir: &Path) -> io::Result<Vec<String>> {
     }
     let Some((_, kept)) = claim(state_dir)? else { return Ok(Vec::new()) };
     std::thread::sleep(kept.unwrap_or(GRACE));
+    sweep_in_time(protocol, state_dir, Anew::IsOurs)
+}
+
+/// Whose business it is to sweep what a daemon that came meanwhile has kept anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Anew {
+    /// It has started a process for that.
+    IsOthers,
+    /// There is no other process.
+    IsOurs,
+}
+
+fn sweep_in_time(protocol: u8, state_dir: &Path, anew: Anew) -> io::Result<Vec<String>> {
+    match take_over(state_dir, anew, std::thread::sleep)? {
+        Some(_held) => sweep(protocol),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Takes the folder when what was left is to be swept; None: that is somebody else's business. `rest` lets time pass.
+fn take_over(
+    state_dir: &Path,
+    anew: Anew,
+    mut rest: impl FnMut(Duration),
+) -> io::Result<Option<Option<Lock>>> {
+    let mut restart = Some(RESTART);
     loop {
-        // Another daemon may have died this moment: the restart that follows must find everything as it was. (Its end has
-        // the service manager start this anew.)
-        std::thread::sleep(RESTART);
-        // The lock is not held while this sleeps.
-        let longer = match claim(state_dir)? {
-            None => return Ok(Vec::new()),
-            Some((_, Some(longer))) if !longer.is_zero() => longer,
-            Some((_held, _)) => return sweep(protocol),
+        let span = match claim(state_dir)? {
+            None => return Ok(None),
+            Some((_, Some(longer))) if !longer.is_zero() => match anew {
+                Anew::IsOthers => return Ok(None),
+                Anew::IsOurs => longer,
+            },
+            // Nobody has come since: who runs keeps nothing.
+            Some((held, Some(_))) => return Ok(Some(held)),
+            // Who came may have died this moment: the restart that follows must find everything as it was. (Its end has a
+            // service manager start this anew.)
+            Some((held, None)) => match restart.take() {
+                Some(span) => span,
+                None => return Ok(Some(held)),
+            },
         };
-        std::thread::sleep(longer);
+        // The lock is not held while this rests.
+        rest(span);
     }
 }
 
@@ -142,7 +171,71 @@ fn claim(state_dir: &Path) -> io::Result<Option<(Option<Lock>, Option<Duration>)
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::announcer::memory::Memory;
+    use crate::io::state::StateDir;
+
+    /// What happens in the folder while nobody looks, rest by rest; how long each was, and whether it is swept then.
+    fn rests(folder: &Path, anew: Anew, mut happens: Vec<Box<dyn FnMut()>>) -> (Vec<Duration>, bool) {
+        let mut rests = Vec::new();
+        let taken = take_over(folder, anew, |span| {
+            rests.push(span);
+            if !happens.is_empty() {
+                happens.remove(0)();
+            }
+        });
+        (rests, taken.unwrap().is_some())
+    }
+
+    fn kept(folder: &Path, span: Duration) {
+        let wall = clock::wall();
+        let (state, _) = StateDir::open(folder, &wall).unwrap();
+        state.save(&Memory { kept_until: Some(wall.at + span), ..Memory::default() }, &wall);
+        assert!(state.flush(Duration::from_secs(60)));
+        drop(state);
+        // The thread that writes lets go of the lock a moment later.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Lock::take(folder).is_err() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+
+    /// Who went on with what was kept may die in the very moment in which its time is over: a service manager starts it
+    /// again within seconds, and that one must find everything as it was.
+    #[test]
+    fn a_daemon_that_came_and_died_has_time_to_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for anew in [Anew::IsOthers, Anew::IsOurs] {
+            std::fs::write(path.join("state.json"), "{}").unwrap();
+            std::fs::write(path.join("lock"), "1").unwrap();
+            assert_eq!(rests(path, anew, Vec::new()), (vec![RESTART], true), "nobody came back");
+            let held = std::rc::Rc::new(std::cell::RefCell::new(None));
+            let (lock, at) = (held.clone(), path.to_owned());
+            let starts: Box<dyn FnMut()> = Box::new(move || *lock.borrow_mut() = Lock::take(&at).unwrap());
+            assert_eq!(rests(path, anew, vec![starts]), (vec![RESTART], false), "it runs");
+        }
+    }
+
+    /// `keep_max` bounds what is kept.
+    #[test]
+    fn what_was_kept_goes_in_time_where_nobody_came() {
+        let folder = tempfile::tempdir().unwrap();
+        kept(folder.path(), Duration::ZERO);
+        for anew in [Anew::IsOthers, Anew::IsOurs] {
+            assert_eq!(rests(folder.path(), anew, Vec::new()), (vec![], true));
+        }
+        // Kept anew meanwhile.
+        kept(folder.path(), 90 * RESTART);
+        assert_eq!(rests(folder.path(), Anew::IsOthers, Vec::new()), (vec![], false));
+        let path = folder.path().to_owned();
+        let passes: Box<dyn FnMut()> = Box::new(move || kept(&path, Duration::ZERO));
+        let (spans, swept) = rests(folder.path(), Anew::IsOurs, vec![passes]);
+        assert!(swept && matches!(spans[..], [span] if span > 89 * RESTART), "{spans:?}");
+    }
 
     /// A person is to see what broke, told by the next daemon that starts.
     #[test]

@@ -6,7 +6,7 @@ use announcerd::announcer::journal::State;
 
 use crate::bgp::restarting;
 use crate::fake::{SECOND, Target};
-use crate::rig::{EXPORT, Rig, with};
+use crate::rig::{EXPORT, Rig, SUPPORT, with};
 
 /// The bits of the OPENs so far.
 fn opens(rig: &Rig) -> Vec<&str> {
@@ -63,6 +63,24 @@ fn what_is_not_found_in_the_kernel_was_not_preserved() {
         let expected = if part.is_empty() { "OPEN to isp-a: R F" } else { "OPEN to isp-a: R" };
         assert_eq!(opens(&next), [expected]);
     }
+}
+
+/// SPEC 4, "Kernel": a refused operation "holds back the announcement that depends on it", that of a resumed MASTER too.
+#[test]
+fn a_resumed_master_waits_for_the_kernel() {
+    let text = restarting();
+    let mut rig = Rig::master(&text);
+    rig.kernel.objects.retain(|words, _| !words.contains(SUPPORT));
+    let legacy = || announcerd::announcer::Legacy { memory: rig.memory.clone(), resumable: true };
+    let left = || crate::fake::Kernel { objects: rig.kernel.objects.clone(), ..Default::default() };
+    let starts = |mute| {
+        let mut next = Rig::after(&text, &legacy(), crate::fake::Kernel { mute, ..left() }, rig.now + SECOND);
+        next.run(5 * SECOND);
+        next
+    };
+    let next = starts(true);
+    assert_eq!((next.state("a"), next.has_told("hears")), (State::Master, false), "{:?}", next.told());
+    assert!(starts(false).has_told("hears 198.51.100.0/24 MED 7"));
 }
 
 /// A MASTER of another peer says nothing about this one: it was told nothing that could be preserved.

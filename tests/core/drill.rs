@@ -7,7 +7,7 @@ use announcerd::announcer::journal::State;
 use announcerd::fib::object::OpError;
 
 use crate::fake::{SECOND, Target};
-use crate::rig::{EXPORT, Rig, STANDBY, clock, standby};
+use crate::rig::{EXPORT, Rig, STANDBY, clock, standby, with};
 
 fn begin(rig: &mut Rig) -> Result<String, String> {
     rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 5 })
@@ -241,6 +241,30 @@ fn an_operator_who_decides_otherwise_ends_it() {
     assert_eq!(rig.state("a"), State::Master, "as the operator wants");
     rig.command(Command::Auto { instance: "a".into() }).unwrap();
     rig.until_state("a", State::Backup, SECOND * 60);
+}
+
+/// FIELD 9: what it requires was well when it was asked, and its hold time ends while we do not run: that is heard before
+/// anything is decided.
+#[test]
+fn a_required_session_that_died_while_we_slept_is_no_witness() {
+    let isp = "[[bgp]]\nname = \"isp\"\npeer = \"203.0.113.1\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"9s\"\n\
+               [[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"isp\"\n";
+    let text = with(
+        &standby("takeover_delay = \"5s\""),
+        "name = \"hk-1\"",
+        "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"",
+    );
+    let text = with(&text, "[[instance]]", &format!("{isp}[[instance]]"));
+    let mut rig = Rig::settled(&with(&text, "checks = [\"uplink\"]", "checks = [\"session\"]"));
+    begin(&mut rig).unwrap();
+    rig.run(SECOND * 5 / 2);
+    assert_eq!(
+        (rig.states("a"), rig.instance("a").pending.map(|p| p.what)),
+        (vec![], Some("takeover".into()))
+    );
+    rig.pause(SECOND * 30, false);
+    rig.run(SECOND * 60);
+    assert!(!rig.states("a").contains(&State::Master), "{:?}", rig.records);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use announcerd::announcer::event::PeerId;
 use announcerd::bgp::wire::capability::{Capabilities, GracefulRestart};
 use announcerd::bgp::wire::header::{Frame, MessageType, frame, put_keepalive};
-use announcerd::bgp::wire::notification::Notification;
+use announcerd::bgp::wire::notification::{Cause, Notification};
 use announcerd::bgp::wire::open::Open;
 use announcerd::bgp::wire::update::{Update, UpdateContext};
 use announcerd::bgp::{ConnId, Families, PeerEvent, PerFamily};
@@ -16,6 +16,14 @@ use announcerd::net::{Asn, RouterId};
 const MULTI_EXIT_DISC: u8 = 4;
 const COMMUNITIES: u8 = 8;
 const GRACEFUL_SHUTDOWN: [u8; 4] = [0xff, 0xff, 0, 0];
+
+/// What they do with our OPEN where they do not agree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Away {
+    /// As BIRD does in its `error wait time`: without a word.
+    Closes,
+    Says(Cause),
+}
 
 /// All of them, by the name of the peer in our configuration.
 #[derive(Debug, Default)]
@@ -27,6 +35,8 @@ pub struct Far {
     pub silent: bool,
     /// They agree to graceful restart.
     pub helps: bool,
+    /// They turn us away.
+    pub away: Option<Away>,
 }
 
 impl Far {
@@ -71,6 +81,16 @@ impl Far {
             let (message, after) = rest.split_at(length);
             rest = after;
             match kind {
+                MessageType::Open if self.away.is_some() => {
+                    if let Some(Away::Says(cause)) = self.away {
+                        let mut octets = Vec::new();
+                        Notification::new(cause).put(&mut octets);
+                        events.push(PeerEvent::Received { conn, octets });
+                    }
+                    events.push(PeerEvent::Closed { conn, reason: "connection closed by the peer".into() });
+                    self.live.remove(&peer);
+                    return (events, story);
+                }
                 MessageType::Open => {
                     story.extend(self.restart_of(peer, &message[19..]));
                     events.push(PeerEvent::Received { conn, octets: self.open() });

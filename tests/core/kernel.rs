@@ -154,6 +154,40 @@ fn a_refusal_holds_back_the_announcement() {
     assert!(rig.has_told("run /master"));
 }
 
+/// The same for what was announced before: by the process that went, while somebody took everything away…
+#[test]
+fn a_resumed_master_announces_nothing_before_all_else_is_there() {
+    let flushed = |rig: &mut Rig| rig.kernel.objects.retain(|words, _| words.contains(BASE));
+    let refusal = (SUPPORT, OpError::Refused("Network is unreachable".into()));
+    let adds = format!("add route {EXPORT}");
+    let mut rig = Rig::master(STANDBY);
+    flushed(&mut rig);
+    let mut next = rig.crash(STANDBY, SECOND, true);
+    next.kernel.refuses = vec![refusal.clone()];
+    next.run(60 * SECOND);
+    assert_eq!(next.state("a"), State::Master);
+    assert!(!next.has_told(&adds), "{:?}", next.told());
+    next.kernel.refuses.clear();
+    next.until("announced", 31 * SECOND, |r| r.kernel.has(EXPORT));
+    assert_eq!((next.when(&adds) > next.when(SUPPORT), next.states("a")), (true, vec![State::Master]));
+    // …or by this one.
+    let mut rig = Rig::master(STANDBY);
+    rig.forget();
+    flushed(&mut rig);
+    rig.kernel.refuses = vec![refusal];
+    rig.tell(Event::KernelChanged);
+    rig.run(60 * SECOND);
+    assert!(!rig.has_told(&adds), "{:?}", rig.told());
+    rig.kernel.refuses.clear();
+    rig.until("announced", 31 * SECOND, |r| r.kernel.has(EXPORT));
+    // What is there already stays: it is put back beneath it.
+    let mut rig = Rig::master(STANDBY);
+    rig.kernel.objects.retain(|words, _| words.contains(EXPORT));
+    let mut next = rig.crash(STANDBY, SECOND, true);
+    next.run(60 * SECOND);
+    assert_eq!((next.kernel.objects.len(), next.has_told(EXPORT)), (4, false));
+}
+
 /// What was refused for want of a device is tried at once when the device is there.
 #[test]
 fn a_new_link_ends_the_back_off() {

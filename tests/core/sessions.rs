@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State;
+use announcerd::bgp::wire::notification::Cause;
 
 use crate::fake::{MS, SECOND, Target};
+use crate::far::Away;
 use crate::rig::{Rig, standby, with};
 
 /// [`crate::rig::STANDBY`] with a router of the primary's in the place of its ping.
@@ -49,6 +51,118 @@ fn a_session_that_our_absence_cost_us_has_time_to_come_back() {
         rig.run(60 * SECOND);
         assert_eq!(rig.states("a"), [], "after {phase:?}: {:?}", rig.records);
         assert_eq!(rig.verdict("session"), "up");
+    }
+}
+
+/// A session is required as well, and one of the two is enough.
+fn with_isp(text: &str) -> String {
+    let isp = "[[bgp]]\nname = \"isp\"\npeer = \"203.0.113.1\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"90s\"\n";
+    let check = "[[check]]\nname = \"isp-session\"\ntype = \"bgp\"\npeer = \"isp\"\n";
+    let text = with(text, "[[instance]]", &format!("{isp}{check}[[instance]]"));
+    with(&text, "checks = [\"uplink\"]", "checks = [\"uplink\", \"isp-session\"], up_when = \"any\"")
+}
+
+fn broken(rig: &mut Rig) {
+    let (peer, event) = rig.far.breaks("router");
+    rig.tell(Event::Bgp { peer, event });
+}
+
+/// FIELD 9: that session has not failed either, and its answer is prompt; and yet it may be we who lost the other one.
+#[test]
+fn a_required_session_does_not_vouch_for_our_absence() {
+    let mut rig = backup(&with_isp(&asked_by_bgp("9s")));
+    assert_eq!(rig.verdict("isp-session"), "up");
+    rig.pause(9500 * MS, true);
+    broken(&mut rig);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [], "{:?}", rig.records);
+    assert_eq!(rig.verdict("session"), "up");
+}
+
+/// FIELD 9: the time that a lost session has to come back is not over because we slept through it, and neither is a
+/// takeover's delay.
+#[test]
+fn a_session_that_is_waited_for_gets_its_time_anew_after_our_absence() {
+    let text = with_isp(&asked_by_bgp("9s"));
+    for cut_off in [true, false] {
+        let text = if cut_off {
+            text.clone()
+        } else {
+            with(&text, "name = \"a\"", "name = \"a\"\ntakeover_delay = \"5s\"")
+        };
+        let mut rig = backup(&text);
+        if cut_off {
+            isolate(&mut rig, true);
+        }
+        rig.far.away = Some(Away::Closes);
+        broken(&mut rig);
+        rig.run(2 * SECOND);
+        rig.set("uplink", Target::Answers(MS));
+        rig.run(2 * SECOND);
+        assert_eq!((rig.verdict("session").as_str(), rig.states("a")), ("down", vec![]), "it is waited for");
+        let waits = if cut_off { "time to come back" } else { "takeover_delay runs" };
+        assert!(rig.instance("a").reason.contains(waits), "{}", rig.instance("a").reason);
+        isolate(&mut rig, false);
+        rig.far.away = None;
+        rig.pause(116 * SECOND, true);
+        rig.run(60 * SECOND);
+        assert_eq!(rig.states("a"), [], "{:?}", rig.records);
+        assert_eq!(rig.verdict("session"), "up");
+    }
+    // A short one takes nothing from it, and gives nothing: who pauses all the time takes over one day.
+    let mut rig = backup(&text);
+    isolate(&mut rig, true);
+    rig.run(2 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    broken(&mut rig);
+    let began = rig.now;
+    while rig.state("a") != State::Master {
+        assert!(rig.now.since(began) < 120 * SECOND, "{:?}", rig.instance("a"));
+        rig.run(4 * SECOND);
+        rig.pause(800 * MS, true);
+    }
+    assert!(rig.now.since(began) > 10 * SECOND);
+}
+
+/// FIELD 8: whom we lost by our own isolation may turn us away for a while: after an error BIRD closes every connection for
+/// its `error wait time` of a minute, others say Connection Rejected (DampPeerOscillations, RFC 4271 section 8.1.1), or
+/// that they still have the old session (section 6.8). Its speaker lives, and that is no death.
+#[test]
+fn who_turns_us_away_after_our_isolation_is_not_dead() {
+    let says = [Cause::CONNECTION_REJECTED, Cause::CONNECTION_COLLISION, Cause::ADMIN_RESET].map(Away::Says);
+    for (away, minutes) in [Away::Closes].into_iter().chain(says).flat_map(|a| [(a, 1), (a, 4), (a, 11)]) {
+        let mut rig = backup(&asked_by_bgp("9s"));
+        isolate(&mut rig, true);
+        rig.run(Duration::from_secs(60) * minutes);
+        rig.far.away = Some(away);
+        isolate(&mut rig, false);
+        rig.run(60 * SECOND);
+        rig.far.away = None;
+        rig.run(120 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{away:?}, {minutes} minutes: {:?}", rig.records);
+        assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup), "{away:?}");
+    }
+}
+
+/// But not for ever, and not where it is no leftover of our isolation: its operator does not want the session.
+#[test]
+fn who_turns_us_away_for_good_is_taken_over_from() {
+    let bounds = [
+        (Away::Closes, 300..=370),
+        (Away::Says(Cause::CONNECTION_REJECTED), 300..=370),
+        (Away::Says(Cause::ADMIN_SHUTDOWN), 10..=11),
+        (Away::Says(Cause::PEER_DECONFIGURED), 10..=11),
+    ];
+    for (away, bound) in bounds {
+        let mut rig = backup(&asked_by_bgp("9s"));
+        isolate(&mut rig, true);
+        rig.until_state("a", State::Fault, 60 * SECOND);
+        rig.run(600 * SECOND);
+        rig.far.away = Some(away);
+        isolate(&mut rig, false);
+        rig.until_state("a", State::Backup, 10 * SECOND);
+        let took = rig.until_state("a", State::Master, 600 * SECOND);
+        assert!(bound.contains(&took.as_secs()), "{away:?}: {took:?}");
     }
 }
 

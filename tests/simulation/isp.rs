@@ -1,4 +1,4 @@
-//! Model ISPs: each a BGP speaker of our own on the far side, a line to it with every kind of trouble, and what the ISP
+//! Model ISPs, and a primary that speaks BGP with us: each a BGP speaker of our own on the far side, a line to it with every kind of trouble, and what the ISP
 //! learns from our octets.
 //!
 //! A line delays, hands octets over in odd pieces, and holds them while it is cut; one end may forget a connection
@@ -19,6 +19,19 @@ use crate::line::{Link, THEM, Troubles, US};
 use crate::rng::Rng;
 use crate::view::{Heard, View};
 
+/// Why nothing gets through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Silence {
+    /// The line is cut.
+    Line,
+    /// Our own way out is.
+    Ours,
+    /// The far side is dead.
+    Theirs,
+}
+
+/// So long BIRD closes every connection, and makes none, after an error (its `error wait time`).
+const SULK: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
 
 /// Something on its way.
@@ -36,6 +49,8 @@ enum Parcel {
         from: usize,
         peer: Option<PeerId>,
         conn: ConnId,
+        /// SYNs before this one.
+        tries: u32,
     },
 }
 
@@ -50,8 +65,14 @@ pub struct Isp {
     serial: u64,
     agenda: BTreeMap<(Time, u64), Parcel>,
     rng: Rng,
-    /// Nothing gets through: a cut line.
-    silent: bool,
+    /// Nothing gets through, for one of these reasons.
+    silences: [bool; 3],
+    /// Nobody listens at the far side.
+    refuses: bool,
+    /// No attempt to connect is lost on the way.
+    reliable: bool,
+    /// It does as BIRD does after an error, until then.
+    sulks: Option<Time>,
     slow_until: Time,
     pub troubles: Troubles,
 }
@@ -69,7 +90,10 @@ impl Isp {
             serial: 0,
             agenda: BTreeMap::new(),
             rng: Rng::new(seed),
-            silent: false,
+            silences: [false; 3],
+            refuses: false,
+            reliable: false,
+            sulks: None,
             slow_until: now,
             troubles: Troubles::default(),
         }
@@ -89,14 +113,15 @@ impl Isp {
 
     pub fn next(&self) -> Option<Time> {
         let agenda = self.agenda.keys().next().map(|(at, _)| *at);
-        agenda.into_iter().chain(self.far.poll_timeout()).min()
+        let far = self.far.poll_timeout().filter(|_| !self.refuses);
+        agenda.into_iter().chain(far).min()
     }
 
     /// What the ISP would route to us now, if that is all that we have told it and nothing is on its way or in trouble.
     pub fn settled(&self) -> Option<&View> {
         let [link] = self.links.as_slice() else { return None };
         let quiet = link.ways.iter().all(|way| way.octets.is_empty() && !way.finished);
-        let well = link.open == [true; 2] && !link.dead && !link.wants && !self.silent;
+        let well = link.open == [true; 2] && !link.dead && !link.wants && !self.is_silent();
         // An end that has not yet heard that its session is over has that one up, and not the one on this link.
         let is_end = |event: &PeerEvent| matches!(event, PeerEvent::Closed { .. });
         let over = self.agenda.values().any(|parcel| match parcel {
@@ -111,14 +136,34 @@ impl Isp {
         self.agenda.insert((now + after, self.serial), parcel);
     }
 
+    fn is_silent(&self) -> bool {
+        self.silences.contains(&true)
+    }
+
+    /// From now on no attempt to connect is lost on the way, and some are BIRD.
+    pub fn make_reliable(&mut self, now: Time) {
+        self.reliable = true;
+        self.sulks = self.rng.chance(0.5).then_some(now);
+    }
+
+    fn is_sulking(&self, now: Time) -> bool {
+        self.sulks.is_some_and(|until| until > now)
+    }
+
+    /// What is slow, or was, is over.
+    pub fn is_slow(&self, now: Time) -> bool {
+        self.slow_until > now
+    }
+
     fn latency(&mut self) -> Duration {
         self.rng.between(MILLI, 20 * MILLI)
     }
 
     /// The line is cut, or mended: then what TCP kept goes on its way.
-    pub fn cut(&mut self, silent: bool, now: Time) {
-        self.silent = silent;
-        if !silent {
+    pub fn cut(&mut self, why: Silence, silent: bool, now: Time) {
+        let before = self.is_silent();
+        self.silences[why as usize] = silent;
+        if before && !self.is_silent() {
             let waiting: Vec<(u64, usize)> =
                 self.links.iter().flat_map(|l| [US, THEM].map(|from| (l.id, from))).collect();
             for (link, from) in waiting {
@@ -138,7 +183,16 @@ impl Isp {
     pub fn reboot(&mut self, now: Time) {
         self.agenda.retain(|_, p| !matches!(p, Parcel::Far(_) | Parcel::Connect { from: THEM, .. }));
         self.far = Peer::new(self.config.clone(), self.rng.next(), false, now);
+        self.sulks = self.sulks.map(|_| now);
         self.abandon(THEM, now);
+    }
+
+    /// The far speaker ends, or is there again.
+    pub fn refuse(&mut self, on: bool, now: Time) {
+        if self.refuses != on {
+            self.refuses = on;
+            self.reboot(now);
+        }
     }
 
     /// That end forgets all connections; the other is told at once, if it can be.
@@ -146,7 +200,7 @@ impl Isp {
         let all: Vec<u64> = self.links.iter().map(|l| l.id).collect();
         for id in all {
             self.forget(id, end);
-            if !self.silent {
+            if !self.is_silent() {
                 self.hang_up(id, 1 - end, now);
             }
         }
@@ -230,9 +284,10 @@ impl Isp {
         match effect {
             PeerEffect::Connect { conn } => {
                 let after = self.latency();
-                self.post(after, now, Parcel::Connect { from: US, peer: Some(peer), conn });
+                self.post(after, now, Parcel::Connect { from: US, peer: Some(peer), conn, tries: 0 });
             }
             PeerEffect::Close { conn, last_words } => {
+                self.give_up(US, conn);
                 let known = |l: &&Link| l.open[US] && l.peer == peer && l.ours == conn;
                 if let Some(id) = self.links.iter().find(known).map(|l| l.id) {
                     self.close(id, US, &last_words, now);
@@ -251,9 +306,22 @@ impl Isp {
         Vec::new()
     }
 
+    /// That end no longer wants to connect.
+    fn give_up(&mut self, end: usize, gone: ConnId) {
+        let is_it =
+            |p: &Parcel| matches!(p, Parcel::Connect { from, conn, .. } if *from == end && *conn == gone);
+        self.agenda.retain(|_, parcel| !is_it(parcel));
+    }
+
     fn close(&mut self, id: u64, end: usize, last_words: &[u8], now: Time) {
         // NOTIFICATION, Hold Timer Expired (RFC 4271 section 4.5).
-        self.troubles.expiries += u64::from(last_words.get(18..20) == Some(&[3, 4]));
+        let is_expiry = last_words.get(18..20) == Some(&[3, 4]);
+        self.troubles.expiries += u64::from(is_expiry);
+        if end == THEM && is_expiry {
+            self.sulks = self.sulks.map(|_| now + SULK);
+        }
+        // Connection Rejected.
+        self.troubles.turned_away += u64::from(end == THEM && last_words.get(18..21) == Some(&[3, 6, 5]));
         if let Some(link) = self.link(id) {
             link.ways[end].octets.extend(last_words);
             link.ways[end].finished = true;
@@ -292,7 +360,7 @@ impl Isp {
 
     /// Lets time pass; what reaches the core.
     pub fn step(&mut self, now: Time) -> Vec<Event> {
-        if self.far.poll_timeout().is_some_and(|t| t <= now) {
+        if !self.refuses && self.far.poll_timeout().is_some_and(|t| t <= now) {
             self.far.handle_timeout(now);
             self.obey_far(now);
         }
@@ -302,7 +370,14 @@ impl Isp {
                 Parcel::Core(peer, event) => news.push(Event::Bgp { peer, event }),
                 Parcel::Far(event) => self.tell_far(event, now),
                 Parcel::Flow { link, from } => news.extend(self.deliver(link, from, now)),
-                Parcel::Connect { from, peer, conn } => news.extend(self.connect(from, peer, conn, now)),
+                Parcel::Connect { from, peer, conn, tries } if self.is_silent() => {
+                    // As TCP does it: after 1, 3, 7 and 15 seconds.
+                    let again = Parcel::Connect { from, peer, conn, tries: tries + 1 };
+                    self.post(1000 * MILLI * 2u32.pow(tries.min(5)), now, again);
+                }
+                Parcel::Connect { from, peer, conn, .. } => {
+                    news.extend(self.connect(from, peer, conn, now));
+                }
             }
         }
         news
@@ -315,7 +390,7 @@ impl Isp {
 
     /// What is in a way, or a part of it, reaches its end.
     fn deliver(&mut self, id: u64, from: usize, now: Time) -> Option<Event> {
-        let (silent, slow_until) = (self.silent, self.slow_until);
+        let (silent, slow_until) = (self.is_silent(), self.slow_until);
         let piece = self.rng.next();
         let link = self.link(id).filter(|l| !l.dead)?;
         let to = 1 - from;
@@ -372,8 +447,24 @@ impl Isp {
             }
             return None;
         };
-        if self.silent || outcome == 0 {
+        if outcome == 0 && !self.reliable {
             return None;
+        }
+        if self.refuses {
+            let event = PeerEvent::TransportFailed { conn, reason: "connection refused".into() };
+            return Some(Event::Bgp { peer, event });
+        }
+        if self.is_sulking(now) {
+            self.troubles.turned_away += u64::from(from == US);
+            let after = self.latency();
+            let reason = "connection closed".to_owned();
+            if from == THEM {
+                self.tell_far(PeerEvent::TransportFailed { conn, reason }, now);
+                return None;
+            }
+            self.post(after, now, Parcel::Core(peer, PeerEvent::Closed { conn, reason }));
+            let local = "203.0.113.2:1790".parse().expect("an address");
+            return Some(Event::Bgp { peer, event: PeerEvent::TransportConnected { conn, local } });
         }
         self.serial += 1;
         let accepted = ConnId { origin: Origin::Incoming, serial: self.serial };
@@ -413,7 +504,7 @@ impl Isp {
             match effect {
                 PeerEffect::Connect { conn } => {
                     let after = self.latency();
-                    self.post(after, now, Parcel::Connect { from: THEM, peer: None, conn });
+                    self.post(after, now, Parcel::Connect { from: THEM, peer: None, conn, tries: 0 });
                 }
                 PeerEffect::Transmit { conn } => {
                     let mut octets = Vec::new();
@@ -428,6 +519,7 @@ impl Isp {
                     }
                 }
                 PeerEffect::Close { conn, last_words } => {
+                    self.give_up(THEM, conn);
                     if let Some(id) = id(self, conn) {
                         self.close(id, THEM, &last_words, now);
                     }

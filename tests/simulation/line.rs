@@ -57,6 +57,8 @@ pub struct Troubles {
     pub stalls: u64,
     /// Ends that learnt by a reset that the other had forgotten the connection.
     pub half_open: u64,
+    /// Connections of ours that a living far side turned away.
+    pub turned_away: u64,
 }
 
 impl Troubles {
@@ -67,5 +69,6 @@ impl Troubles {
         self.refreshes += o.refreshes;
         self.stalls += o.stalls;
         self.half_open += o.half_open;
+        self.turned_away += o.turned_away;
     }
 }

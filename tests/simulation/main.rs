@@ -1,10 +1,11 @@
 //! The whole core in virtual time: a primary that dies and returns, a network that loses, delays and isolates, a kernel
-//! that refuses and forgets, two ISPs whose sessions suffer all that BGP can, scripts that hang, operators, pauses, crashes. After every step the invariants of
-//! [`world::World::check`] must hold. Every run is a seed: `SEED=123 cargo test --test simulation one_seed` repeats it.
+//! that refuses and forgets, two ISPs whose sessions suffer all that BGP can, neighbours whose BFD comes and goes, scripts that
+//! hang, operators, pauses, crashes, and stops that keep what there is. After every step the invariants of [`world::World::check`] must hold. Every run is a seed: `SEED=123 cargo test --test simulation one_seed` repeats it.
 
 mod isp;
 mod kernel;
 mod line;
+mod neighbour;
 mod rng;
 mod scenario;
 mod scripts;
@@ -62,6 +63,15 @@ fn ten_thousand_hours() {
     assert!(t.sessions > 20_000 && t.collisions > 1_000 && t.expiries > 1_000, "{totals:?}");
     assert!(t.refreshes > 1_000 && t.stalls > 1_000 && t.half_open > 1_000, "{totals:?}");
     assert!(totals.timely_takeovers > 500, "{totals:?}");
+    // About half of what there was when these were written.
+    assert!(t.turned_away > 4_000, "{totals:?}");
+    let b = totals.bfd;
+    assert!(
+        b.ups > 100_000 && b.downs > 90_000 && b.own_faults > 4_800 && b.admin_downs > 6_500,
+        "{totals:?}"
+    );
+    assert!(b.troubles > 7_000 && b.verified > 290_000 && totals.by_sessions > 5_300, "{totals:?}");
+    assert!(totals.kept > 1_100 && totals.taken_up > 1_500 && totals.swept > 5_000, "{totals:?}");
 }
 
 /// For repeating one seed by hand; without `SEED` it is seed 1.

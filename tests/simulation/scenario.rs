@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use announcerd::bfd::{Hops, Path, SessionConfig};
 use announcerd::bgp::{Attributes, PeerConfig, PrefixSet};
 use announcerd::config::model::*;
 use announcerd::net::{Asn, Prefix, RouterId};
 
+use crate::neighbour::LATEST;
 use crate::rng::Rng;
 
 pub const INSTANCE: &str = "mainland";
@@ -29,6 +31,24 @@ fn ping(name: &str, host: &str, interval: Duration, fall: Fall, rise: u32) -> Ar
         origin: Origin::default(),
     });
     Arc::new(Check { name: name.into(), probe, interval, timeout: interval.mul_f64(0.8), fall, rise })
+}
+
+/// A check that a neighbour's BFD session tells.
+fn bfd(name: &str, host: &str, hops: Hops, rng: &mut Rng) -> Arc<Check> {
+    let path = Path { remote: host.parse().expect("an address"), local: None, device: None, hops };
+    let (interval, multiplier) = *rng.pick(&[(50, 3), (300, 3), (300, 3), (1000, 3), (1000, 5)]);
+    let interval = Duration::from_millis(interval);
+    let session = SessionConfig { path, interval, multiplier, passive: false, auth: None };
+    let timeout = session.detection_time();
+    let (probe, fall) = (Probe::Bfd(session), Fall::Consecutive(1));
+    Arc::new(Check { name: name.into(), probe, interval, timeout, fall, rise: 1 })
+}
+
+/// A check that the session with a peer tells.
+fn session_check(name: &str, peer: &str) -> Arc<Check> {
+    let probe = Probe::Bgp(BgpSession { peer: peer.into() });
+    let (timeout, fall) = (SECOND.mul_f64(0.8), Fall::Consecutive(1));
+    Arc::new(Check { name: name.into(), probe, interval: SECOND, timeout, fall, rise: 1 })
 }
 
 fn route(to: &str, metric: u32, export: bool, when: When) -> Route {
@@ -84,23 +104,31 @@ fn session(name: &str, peer: &str, peer_as: u32, rng: &mut Rng) -> Arc<Bgp> {
     Arc::new(Bgp { session: config, password: None, bfd: None })
 }
 
+/// The ISPs, and the primary's own router, if it is asked by BGP; what they reach us by.
+const FAR: [(&str, &str); 3] = [("isp-a", "203.0.113.2"), ("isp-b", "2001:db8::2"), (PRIMARY, "203.0.113.2")];
+/// The name of the session with the primary's router: it hears nothing of us.
+pub const PRIMARY: &str = "primary";
+
 /// The other side of each session. Where it connects too, connections collide; its identifier is smaller or greater
 /// than ours (RFC 4271 section 6.8).
-pub fn far_sides(config: &Config, rng: &mut Rng) -> [(&'static str, PeerConfig); 2] {
-    [("isp-a", "203.0.113.2"), ("isp-b", "2001:db8::2")].map(|(name, address)| {
-        let ours = &config.bgp.iter().find(|b| b.session.name == name).expect("configured").session;
+pub fn far_sides(config: &Config, rng: &mut Rng) -> Vec<(&'static str, PeerConfig)> {
+    let configured = FAR.iter().filter_map(|(name, address)| Some((*name, *address, config.bgp(name)?)));
+    let far_side = |(name, address, ours): (&'static str, &str, &Arc<Bgp>)| {
+        let ours = &ours.session;
         let id = if rng.chance(0.5) { "203.0.113.1" } else { "203.0.113.3" };
         let id = RouterId(id.parse().expect("an address"));
         let mut far =
             PeerConfig::new(name, address.parse().expect("an address"), Asn(64501), ours.peer_as, id);
         far.passive = !ours.passive && rng.chance(0.5);
         (name, far)
-    })
+    };
+    configured.map(far_side).collect()
 }
 
 /// What each ISP is to hear of a MASTER, and of a BACKUP.
-pub fn wanted(config: &Config) -> [[BTreeMap<Prefix, Option<u32>>; 2]; 2] {
-    ["isp-a", "isp-b"].map(|name| {
+pub fn wanted(config: &Config) -> Vec<[BTreeMap<Prefix, Option<u32>>; 2]> {
+    let of_peer = |bgp: &Arc<Bgp>| {
+        let name = bgp.session.name.as_str();
         [true, false].map(|master| {
             let mut all = BTreeMap::new();
             for announce in &config.instances[0].announces {
@@ -111,8 +139,32 @@ pub fn wanted(config: &Config) -> [[BTreeMap<Prefix, Option<u32>>; 2]; 2] {
             }
             all
         })
-    })
+    };
+    config.bgp.iter().map(of_peer).collect()
 }
+
+/// What tells of the primary.
+const PRIMARIES: &[&[&str]] = &[
+    &["mainland-ping", "mainland-http"],
+    &["mainland-ping", "mainland-http"],
+    &["mainland-ping", "mainland-http"],
+    &["mainland-bfd"],
+    &["mainland-bgp"],
+    &["mainland-ping", "mainland-bfd"],
+    &["mainland-ping", "mainland-bgp"],
+    &["mainland-http", "mainland-bfd", "mainland-bgp"],
+];
+
+/// What is required.
+const REQUIRES: &[&[&str]] = &[
+    &["uplink"],
+    &["uplink"],
+    &["uplink"],
+    &["uplink-bfd"],
+    &["uplink", "uplink-bfd"],
+    &["uplink", "uplink-bgp"],
+    &["uplink-bfd", "uplink-bgp"],
+];
 
 fn command(word: &str) -> Vec<String> {
     vec![word.to_owned()]
@@ -126,30 +178,39 @@ pub fn config(rng: &mut Rng) -> Config {
         _ => Fall::Consecutive(u32::try_from(2 + rng.below(3)).expect("small")),
     };
     let rise = u32::try_from(1 + rng.below(3)).expect("small");
-    let checks = vec![
+    let all = [
         ping("mainland-ping", "198.18.0.1", interval, fall, rise),
         ping("mainland-http", "198.18.0.2", 2 * interval, Fall::Consecutive(2), rise),
+        bfd("mainland-bfd", "198.18.0.3", Hops::Multi { least_ttl: 200 }, rng),
+        session_check("mainland-bgp", PRIMARY),
         ping("uplink", "203.0.113.1", interval, Fall::Consecutive(3), 2),
+        bfd("uplink-bfd", "203.0.113.1", Hops::Single, rng),
+        session_check("uplink-bgp", "isp-a"),
     ];
-    let down_when = *rng.pick(&[Quorum::All, Quorum::All, Quorum::AtLeast(2), Quorum::Any]);
+    let (primary, require) = (rng.pick(PRIMARIES), rng.pick(REQUIRES));
+    let names = |of: &[&str]| -> Vec<Name> { of.iter().map(|name| (*name).into()).collect() };
+    let is_used = |check: &Arc<Check>| primary.contains(&&*check.name) || require.contains(&&*check.name);
+    let checks: Vec<Arc<Check>> = all.into_iter().filter(is_used).collect();
+    let down_when = match primary.len() {
+        1 => Quorum::All,
+        _ => *rng.pick(&[Quorum::All, Quorum::All, Quorum::AtLeast(2), Quorum::Any]),
+    };
+    let required = if require.len() > 1 && rng.chance(0.3) { Quorum::Any } else { Quorum::All };
+    let keep_max = SECOND * *rng.pick(&[5, 20, 60, 300]);
     let scripts = rng.chance(0.7);
     let or_none = |word: &str| if scripts { command(word) } else { Vec::new() };
     let instance = Instance {
         tunnels: Vec::new(),
         rules: Vec::new(),
         name: INSTANCE.into(),
-        primary: Some(Primary {
-            checks: vec!["mainland-ping".into(), "mainland-http".into()],
-            down_when,
-            up_when: Quorum::All,
-        }),
-        require: Some(Require { checks: vec!["uplink".into()], up_when: Quorum::All }),
+        primary: Some(Primary { checks: names(primary), down_when, up_when: Quorum::All }),
+        require: Some(Require { checks: names(require), up_when: required }),
         takeover_delay: *rng.pick(&[Duration::ZERO, Duration::ZERO, 5 * SECOND]),
         failback: if rng.chance(0.85) { Failback::Auto } else { Failback::Manual },
         failback_delay: *rng.pick(&[10 * SECOND, 30 * SECOND]),
         failback_delay_max: 600 * SECOND,
         drain: *rng.pick(&[Duration::ZERO, 10 * SECOND]),
-        on_stop: OnStop::Withdraw,
+        on_stop: if rng.chance(0.4) { OnStop::Keep { max: keep_max } } else { OnStop::Withdraw },
         notify: Notify {
             master: or_none("/master"),
             backup: or_none("/backup"),
@@ -174,6 +235,14 @@ pub fn config(rng: &mut Rng) -> Config {
         }],
         announces: announces([rng.chance(0.3), rng.chance(0.3)]),
     };
+    let mut bgp =
+        vec![session("isp-a", "203.0.113.1", 64500, rng), session("isp-b", "2001:db8::1", 64502, rng)];
+    if primary.contains(&"mainland-bgp") {
+        let mut router = (*session(PRIMARY, "198.18.0.4", 64503, rng)).clone();
+        // Whether one comes back that connects to us is in its own hands, and no business of this world.
+        router.session.passive = false;
+        bgp.push(Arc::new(router));
+    }
     Config {
         node: Node {
             metrics: None,
@@ -188,7 +257,7 @@ pub fn config(rng: &mut Rng) -> Config {
         },
         checks,
         instances: vec![Arc::new(instance)],
-        bgp: vec![session("isp-a", "203.0.113.1", 64500, rng), session("isp-b", "2001:db8::1", 64502, rng)],
+        bgp,
     }
 }
 
@@ -198,6 +267,9 @@ pub fn changed(config: &Config, rng: &mut Rng) -> Config {
     let mut instance = (*config.instances[0]).clone();
     instance.failback_delay = *rng.pick(&[10 * SECOND, 20 * SECOND, 40 * SECOND]);
     instance.takeover_delay = *rng.pick(&[Duration::ZERO, 3 * SECOND]);
+    if let OnStop::Keep { max } = &mut instance.on_stop {
+        *max = SECOND * *rng.pick(&[5, 20, 60, 300]);
+    }
     let mut bgp = config.bgp.clone();
     match rng.below(4) {
         0 => instance.announces = announces([rng.chance(0.3), rng.chance(0.3)]),
@@ -219,7 +291,32 @@ pub fn changed(config: &Config, rng: &mut Rng) -> Config {
 /// From the primary's death to the decision, at the most: a probe may just have succeeded, then a whole fall of
 /// intervals, the last timeout, and the witness.
 pub fn takeover_bound(config: &Config) -> Duration {
-    let slowest = config.checks[..2].iter().map(|c| c.fall_time() + 2 * c.interval).max().expect("two");
-    // A probe of the uplink may be lost in the very second; then the next one is the witness.
-    slowest + config.instances[0].takeover_delay + 2 * config.checks[2].interval + SECOND
+    let instance = &config.instances[0];
+    let primary = &instance.primary.as_ref().expect("there is one").checks;
+    let require = &instance.require.as_ref().expect("there is one").checks;
+    let checks = |names: &[Name]| -> Vec<Arc<Check>> {
+        names.iter().filter_map(|name| config.check(name)).cloned().collect()
+    };
+    let noticed = |check: &Arc<Check>| match &check.probe {
+        // What is required may have had trouble while the session was silent: then it has a handshake's time.
+        Probe::Bfd(session) => session.detection_time() + session.patience(),
+        Probe::Bgp(_) => {
+            let session = &config.bgp(PRIMARY).expect("configured").session;
+            session.hold_time + 2 * session.connect_retry
+        }
+        _ => check.fall_time() + 2 * check.interval,
+    };
+    let slowest = checks(primary).iter().map(noticed).max().expect("some");
+    // A probe of what is required may be lost in the very second; then the next one is the witness.
+    let witness = checks(require).iter().map(|check| 2 * check.interval).max().expect("some");
+    slowest + instance.takeover_delay + witness + SECOND + LATEST
+}
+
+/// How long `require` may be unknown.
+pub fn longest_excuse(config: &Config) -> Duration {
+    let excuse = |check: &Arc<Check>| match &check.probe {
+        Probe::Bfd(session) => session.patience().max(check.fall_time()),
+        _ => check.fall_time(),
+    };
+    config.checks.iter().map(excuse).sum()
 }

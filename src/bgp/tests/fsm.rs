@@ -558,10 +558,49 @@ fn a_session_is_tried_at_once_when_trouble_may_be_over() {
     assert_eq!((rig.now, conn == hangs), (began, false));
     rig.send(conn, notification(&Notification::new(Cause::CONNECTION_REJECTED)));
     let next = rig.peer.poll_timeout();
+    assert!(next <= Some(rig.now + SECOND * 30), "what failed before does not count any more: {next:?}");
     assert_eq!(rig.event(PeerEvent::TryNow), []);
     assert_eq!(rig.peer.poll_timeout(), next);
     let (mut rig, _) = Rig::up(config());
     assert_eq!((rig.event(PeerEvent::TryNow), rig.peer.state()), (vec![], PeerState::Established));
+}
+
+/// A speaker that turns us away lives, and may have us at the next try; who is not there, and who does not want us at all, is told
+/// from it.
+#[test]
+fn who_turns_us_away_is_there() {
+    let says = |cause| notification(&Notification::new(cause));
+    let mut rig = Rig::new(config());
+    let conn = rig.connect();
+    rig.event(PeerEvent::Closed { conn, reason: "closed by the peer".into() });
+    assert!(rig.peer.turned_away().is_some());
+    assert_eq!(rig.peer.turned_away(), rig.peer.status().next_try);
+    // The next try finds nobody.
+    rig.pass(SECOND * 6);
+    let conn = ConnId { origin: Origin::Outgoing, serial: conn.serial + 1 };
+    rig.event(PeerEvent::TransportFailed { conn, reason: "connection refused".into() });
+    assert_eq!(rig.peer.turned_away(), None);
+    for (cause, lives) in [
+        (Cause::CONNECTION_REJECTED, true),
+        (Cause::CONNECTION_COLLISION, true),
+        (Cause::HOLD_TIMER_EXPIRED, true),
+        (Cause::ADMIN_SHUTDOWN, false),
+        (Cause::PEER_DECONFIGURED, false),
+        (Cause::BAD_PEER_AS, false),
+    ] {
+        let mut rig = Rig::new(config());
+        let conn = rig.connect();
+        rig.send(conn, says(cause));
+        assert_eq!(rig.peer.turned_away().is_some(), lives, "{cause:?}");
+        let (mut rig, conn) = Rig::up(config());
+        assert_eq!(rig.peer.turned_away(), None);
+        rig.send(conn, says(cause));
+        assert_eq!(rig.peer.turned_away().is_some(), lives, "a session: {cause:?}");
+    }
+    // The system that resets a session need not have a speaker any more.
+    let (mut rig, conn) = Rig::up(config());
+    rig.event(PeerEvent::Closed { conn, reason: "connection reset by peer".into() });
+    assert_eq!(rig.peer.turned_away(), None);
 }
 
 /// TCP that neither connects nor fails.

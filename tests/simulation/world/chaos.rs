@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use announcerd::announcer::Announcer;
 use announcerd::announcer::event::{Command, Event, Forced, RequestId};
 use announcerd::announcer::journal::State;
 use announcerd::fib::object::{Key, Object};
@@ -16,11 +15,16 @@ impl World {
         let gap = *self.rng.pick(&[SECOND, 20 * SECOND, 60 * SECOND, 300 * SECOND]);
         self.next_chaos = self.now + self.rng.between(Duration::from_millis(1), gap);
         self.clean_death = None;
-        match self.rng.below(31) {
+        self.check_sessions();
+        let kinds = if self.neighbours.is_empty() { 31 } else { 37 };
+        match self.rng.below(kinds) {
             22..=29 => self.trouble(),
             30 => self.maintain(!self.maintenance),
+            31.. => self.bother_neighbours(),
             0 | 1 => self.kill_primary(),
-            2..=4 => (self.net.primary_dead, self.net.http_dead) = (false, false),
+            2..=4 => {
+                (self.net.primary_dead, self.net.http_dead, self.net.bfd_dead) = (false, false, false);
+            }
             5 => self.net.http_dead = true,
             6 => {
                 self.net.uplink_dead = true;
@@ -41,6 +45,7 @@ impl World {
             20 => self.reload(),
             _ => self.calm(),
         }
+        self.set_lines();
     }
 
     fn kill_primary(&mut self) {
@@ -50,6 +55,8 @@ impl World {
         let quiet = i.state == State::Backup && i.forced.is_none() && !i.drill && all_up;
         let clean = quiet
             && !self.maintenance
+            && self.isps.iter().all(|isp| isp.settled().is_some() && !isp.is_slow(self.now))
+            && self.neighbours.iter().all(|n| n.is_up() && !n.is_admin_down())
             && !self.net.primary_dead
             && !self.net.http_dead
             && !self.net.uplink_dead;
@@ -62,6 +69,7 @@ impl World {
         let ours = self.kernel.ours();
         if let Some(key) = (!ours.is_empty()).then(|| self.rng.pick(&ours).clone()) {
             self.kernel.objects.remove(&key);
+            self.whole = false;
             self.summary.stolen_objects += 1;
             self.hint();
         }
@@ -90,14 +98,15 @@ impl World {
     /// SIGSTOP, or a virtual machine that is paused: answers that arrive meanwhile wait, or are lost.
     fn pause(&mut self) {
         let span = self.rng.between(Duration::from_millis(300), 120 * SECOND);
-        let wakes = self.now + span;
+        let (slept, wakes) = (self.now, self.now + span);
         if self.rng.chance(0.5) {
             self.events.retain(|(t, _), e| *t > wakes || !matches!(e, Event::Probe { .. }));
         }
         self.now = wakes;
+        self.neighbours.iter_mut().for_each(|n| n.slept(slept, wakes));
         self.next_chaos = self.next_chaos.max(wakes + SECOND);
         self.summary.pauses += 1;
-        let before = self.status().instances[0].state;
+        let before = self.state;
         let seq = self.last_seq;
         if self.rng.chance(0.5) {
             self.core.handle_timeout(self.now);
@@ -105,13 +114,12 @@ impl World {
         }
         self.deliver();
         // What we slept through is no reason for a takeover (FIELD: a paused virtual machine fails over falsely).
-        let after = self.status().instances[0].state;
-        let took_over = self.last_seq > seq && before != State::Master && after == State::Master;
+        let took_over = self.last_seq > seq && before != State::Master && self.state == State::Master;
+        // Its timers have not run yet.
+        (self.verdicts_changed, self.unknown_since) = (false, None);
         assert!(
             !took_over
-                || self.net.primary_dead
-                || self.net.http_dead
-                || self.net.loss > 0.0
+                || self.is_primary_in_trouble()
                 || self.is_forced()
                 || self.status().instances[0].drill,
             "seed {}",
@@ -128,7 +136,8 @@ impl World {
         self.summary.crashes += 1;
         self.check_inheritance();
         let down = self.rng.between(Duration::from_millis(10), 100 * SECOND);
-        self.start_anew(down, down < 60 * SECOND);
+        self.await_sweep(None);
+        self.start_anew(down);
     }
 
     /// An upgrade: what the next process finds, and is to go on with, is there; a drill is none of it.
@@ -136,62 +145,17 @@ impl World {
         self.summary.handovers += 1;
         self.stopping = true;
         self.tell(Event::Command { id: RequestId(1), command: Command::Handover });
-        let bound = self.now + 60 * SECOND;
-        while !self.exited {
-            assert!(self.now < bound, "seed {}: the handover does not end: {:#?}", self.seed, self.status());
-            self.next_chaos = self.now + 600 * SECOND;
-            self.step();
-        }
-        self.next_chaos = self.now + 2 * SECOND;
+        self.leave("handover", 60 * SECOND, None);
         self.check_inheritance();
-        self.start_anew(SECOND, true);
+        self.start_anew(SECOND);
     }
 
     /// Nobody is to go on with a MASTER that only a drill made.
-    fn check_inheritance(&self) {
+    pub(super) fn check_inheritance(&self) {
         let i = &self.status().instances[0];
         let was_master = self.legacy.memory.instances.values().any(|r| r.state == State::Master);
         let exercise = i.drill && i.primary.as_deref() != Some("down");
         assert!(!(exercise && was_master), "seed {}: a drill is remembered: {i:#?}", self.seed);
-    }
-
-    fn start_anew(&mut self, down: Duration, resumable: bool) {
-        self.scripts.clear();
-        self.events.clear();
-        self.isps.iter_mut().for_each(|isp| isp.our_crash(self.now));
-        self.unproved = [true; 2];
-        self.stopping = false;
-        self.now = self.now + down;
-        self.kernel.step(self.now, &mut self.rng);
-        self.next_chaos = self.next_chaos.max(self.now + SECOND);
-        self.legacy.resumable = resumable;
-        let was_master = self.legacy.memory.instances.values().any(|r| r.state == State::Master);
-        self.resumed = resumable && was_master;
-        self.summary.resumed += u64::from(self.resumed);
-        self.last_seq = 0;
-        self.exited = false;
-        self.core = Announcer::new(self.config.clone(), &self.legacy, self.now);
-        self.drain();
-    }
-
-    /// SIGTERM, the wait for the end, and a new start. A stop in order leaves nothing of ours.
-    pub(super) fn stop(&mut self) {
-        self.summary.stops += 1;
-        let refuse = std::mem::replace(&mut self.kernel.refuse, 0.0);
-        let lose = std::mem::replace(&mut self.kernel.lose_ack, 0.0);
-        self.stopping = true;
-        self.tell(Event::Terminate);
-        let bound = self.now + 120 * SECOND;
-        while !self.exited {
-            assert!(self.now < bound, "seed {}: the stop does not end: {:#?}", self.seed, self.status());
-            self.next_chaos = self.now + 600 * SECOND;
-            self.step();
-        }
-        self.next_chaos = self.now + 2 * SECOND;
-        assert_eq!(self.kernel.ours(), [], "seed {}: left behind after a stop", self.seed);
-        (self.kernel.refuse, self.kernel.lose_ack) = (refuse, lose);
-        let resumable = self.rng.chance(0.5);
-        self.start_anew(SECOND, resumable);
     }
 
     fn command(&mut self) {
@@ -211,7 +175,7 @@ impl World {
 
     pub(super) fn maintain(&mut self, on: bool) {
         self.maintenance = on;
-        self.unproved = [true; 2];
+        self.unproved.fill(true);
         self.tell(Event::Command { id: RequestId(1), command: Command::Maintenance { on } });
     }
 
@@ -220,7 +184,7 @@ impl World {
         let before = self.status();
         self.config = scenario::changed(&self.config, &mut self.rng);
         self.wanted = scenario::wanted(&self.config);
-        self.unproved = [true; 2];
+        self.unproved.fill(true);
         self.tell(Event::Reload(Box::new(self.config.clone())));
         // What did not change is not disturbed (keepalived #349).
         let after = self.status();

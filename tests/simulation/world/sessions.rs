@@ -6,6 +6,7 @@ use announcerd::bgp::PeerEffect;
 use announcerd::net::Prefix;
 
 use super::{Meds, SECOND, World};
+use crate::isp::Silence;
 use crate::view::Heard;
 
 impl World {
@@ -24,7 +25,7 @@ impl World {
         self.unproved[isp] = true;
         // A stop and a maintenance say it once more, with GRACEFUL_SHUTDOWN, before they withdraw.
         let draining = (self.stopping && self.core.is_stopping()) || self.maintenance;
-        let state = self.status().instances[0].state;
+        let state = self.state;
         let [master, backup] = &self.wanted[isp];
         for (prefix, heard) in announced {
             let is = |meds: &Meds| meds.get(prefix) == Some(&heard.med);
@@ -36,30 +37,29 @@ impl World {
             };
             let allowed = if draining { is(master) || is(backup) } else { wanted };
             let name = self.isps[isp].name;
-            assert!(
-                allowed && heard.graceful_shutdown == draining,
-                "seed {}: told {name} of {prefix} in {state:?}: {heard:?}",
-                self.seed
-            );
+            // What is to stay is told as it was.
+            let words = heard.graceful_shutdown == draining || (self.stopping && self.is_keeping());
+            assert!(allowed && words, "seed {}: told {name} of {prefix} in {state:?}: {heard:?}", self.seed);
         }
     }
 
     /// Whenever nothing is on its way to an ISP, what it knows is what is wanted.
     pub(super) fn prove(&mut self) {
-        for isp in 0..2 {
+        for isp in 0..self.isps.len() {
             if !self.unproved[isp] {
                 continue;
             }
             let Some(view) = self.isps[isp].settled() else { continue };
-            let state = self.status().instances[0].state;
+            let state = self.state;
             let meds: Meds = view.routes.iter().map(|(p, h)| (*p, h.med)).collect();
             let [master, backup] = &self.wanted[isp];
             let draining = (self.stopping && self.core.is_stopping()) || self.maintenance;
             let right = match state {
                 _ if draining => {
+                    let kept = self.stopping && self.is_keeping();
                     meds.is_empty()
                         || (meds == *master || meds == *backup)
-                            && view.routes.values().all(|h| h.graceful_shutdown)
+                            && (kept || view.routes.values().all(|h| h.graceful_shutdown))
                 }
                 // Until the kernel has what MASTER needs, the `backup` attributes hold.
                 State::Master => meds == *master || meds == *backup,
@@ -77,12 +77,14 @@ impl World {
     pub(super) fn trouble(&mut self) {
         let span = self.rng.between(SECOND, 100 * SECOND);
         let (what, now) = (self.rng.below(10), self.now);
-        let isp = &mut self.isps[usize::from(self.rng.chance(0.5))];
+        let which = usize::try_from(self.rng.below(self.isps.len() as u64)).expect("few");
+        self.session_hurt |= which == 2;
+        let isp = &mut self.isps[which];
         match what {
             0 => isp.reset(now),
             1 => isp.reboot(now),
-            2 | 3 => isp.cut(true, now),
-            4..=6 => isp.cut(false, now),
+            2 | 3 => isp.cut(Silence::Line, true, now),
+            4..=6 => isp.cut(Silence::Line, false, now),
             7 => isp.blackhole(),
             8 => isp.stall(span, now),
             _ => isp.storm(now),
