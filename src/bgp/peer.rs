@@ -435,7 +435,7 @@ impl Peer {
         self.uncross();
         self.retry_after(setback);
         let was_up = matches!(connection.state, State::Established(_));
-        self.turned_away = turns_away(&reason, was_up).then(|| match self.dial {
+        self.turned_away = turns_away(&reason, was_up).then_some(match self.dial {
             Dial::Waiting { at, .. } | Dial::Connecting { until: at, .. } => at,
             Dial::Off => self.now,
         });

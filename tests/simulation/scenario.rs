@@ -298,8 +298,9 @@ pub fn takeover_bound(config: &Config) -> Duration {
         names.iter().filter_map(|name| config.check(name)).cloned().collect()
     };
     let noticed = |check: &Arc<Check>| match &check.probe {
-        // What is required may have had trouble while the session was silent: then it has a handshake's time.
-        Probe::Bfd(session) => session.detection_time() + session.patience(),
+        // What is required may have had trouble while the session was silent: then it has a handshake's time, and anew with
+        // each answer of a gateway that comes late (as news do here), four times at the most.
+        Probe::Bfd(session) => session.detection_time() + 4 * session.patience(),
         Probe::Bgp(_) => {
             let session = &config.bgp(PRIMARY).expect("configured").session;
             session.hold_time + 2 * session.connect_retry
