@@ -282,7 +282,12 @@ impl Announcer {
     /// takeover waits for, its failure the confirmation.
     pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
         for id in self.users_of(check) {
-            if changed || self.members.get(&id).is_some_and(|m| m.waits_for_witness) {
+            if !(changed || self.members.get(&id).is_some_and(|m| m.waits_for_witness)) {
+                continue;
+            }
+            if self.doubted.is_some() {
+                self.timers.set(Timer::Instance(id), Some(now));
+            } else {
                 self.evaluate(id, now);
             }
         }

@@ -117,6 +117,8 @@ pub struct Instance {
     pretence: Option<Pretence>,
     /// The primary is down, whatever is pretended.
     really_down: bool,
+    /// A MASTER, or one that was, knows that its primary is dead: what it sees in FAULT is not all that it goes by.
+    knows_death: bool,
 }
 
 impl Instance {
@@ -149,6 +151,7 @@ impl Instance {
             maintenance: false,
             pretence: None,
             really_down: false,
+            knows_death: false,
         }
     }
 
@@ -282,6 +285,10 @@ impl Instance {
             self.forced = None;
         }
         self.really_down = seems_down(inputs);
+        // Known as MASTER, by failures with a witness, and not forgotten or seen otherwise since.
+        self.knows_death &= matches!(self.phase, Phase::Master { .. } | Phase::Fault { .. });
+        self.knows_death |= matches!(self.phase, Phase::Master { .. }) && inputs.witnessed;
+        self.knows_death &= self.really_down;
         match self.phase.clone() {
             Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
@@ -448,9 +455,8 @@ impl Instance {
             let again = self.last_recovery.is_some_and(|t| now.since(t) < FLAP_WINDOW);
             self.recoveries = if again { self.recoveries.saturating_add(1) } else { 1 };
             self.last_recovery = Some(now);
-        } else if self.forced.is_none()
-            && inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down)
-        {
+        }
+        if !self.knows_death && self.forced.is_none() && self.really_down {
             // SPEC: leaving FAULT decides anew. Anew means by what is seen from now on: while `require` was unmet the
             // primary would have seemed down however well it was. (A MASTER knew of its death before that.)
             let reason =

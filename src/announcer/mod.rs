@@ -81,6 +81,8 @@ pub struct Announcer {
     users: HashMap<CheckId, Vec<InstanceId>>,
     /// The checks by which a primary is judged.
     of_primaries: HashSet<CheckId>,
+    /// We did not run for a while, and what was due meanwhile has not had its turn: the checks whose verdict that changed.
+    doubted: Option<Vec<CheckId>>,
     links: BTreeMap<String, LinkState>,
     /// The networks of the links, as the last dump had them.
     nets: Vec<(Prefix, String)>,
@@ -144,6 +146,7 @@ impl Announcer {
             members: BTreeMap::new(),
             users: HashMap::new(),
             of_primaries: HashSet::new(),
+            doubted: None,
             links: BTreeMap::new(),
             nets: Vec::new(),
             gateways: BTreeMap::new(),
@@ -197,8 +200,7 @@ impl Announcer {
 
     /// Something happened.
     pub fn handle_event(&mut self, event: Event, now: Time) {
-        let doubted = self.notice_absence(now).unwrap_or_default();
-        doubted.into_iter().for_each(|check| self.reconsider(check, true, now));
+        self.notice_absence(now);
         match event {
             Event::Probe { id, outcome } => self.on_probe(id, outcome, now),
             Event::LinkIs(link) => self.on_link(link, now),
@@ -218,12 +220,14 @@ impl Announcer {
 
     /// The time of [`Announcer::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Time) {
-        let doubted = self.notice_absence(now);
-        let mut decide_last = Vec::new();
+        self.notice_absence(now);
+        let mut decide_last = BTreeSet::new();
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 // Nobody decides before all is known that came to its end while we did not run: a required session's hold time.
-                Timer::Instance(id) if doubted.is_some() => decide_last.push(id),
+                Timer::Instance(id) if self.doubted.is_some() => {
+                    decide_last.insert(id);
+                }
                 Timer::Probe(id) => self.on_probe_due(id, now),
                 Timer::ProbeTimeout(id) => self.on_probe_timeout(id, now),
                 Timer::Instance(id) => self.evaluate(id, now),
@@ -240,6 +244,7 @@ impl Announcer {
                 Timer::StopBound => self.give_up_stopping(),
             }
         }
+        let doubted = self.doubted.take();
         doubted.into_iter().flatten().for_each(|check| self.reconsider(check, true, now));
         decide_last.into_iter().for_each(|id| self.evaluate(id, now));
         self.settle(now);

@@ -349,14 +349,14 @@ impl Announcer {
     }
 
     /// If a timer is overdue we did not run for a while: what happened meanwhile was not seen, and what was under way
-    /// proves nothing. Counts older than a check's interval are too old to act on: the checks whose verdict changed by that are
-    /// to be reconsidered.
-    pub(super) fn notice_absence(&mut self, now: Time) -> Option<Vec<CheckId>> {
+    /// proves nothing. Counts older than a check's interval are too old to act on. Nobody decides before every timer that is
+    /// due by then has had its turn, however many events come first.
+    pub(super) fn notice_absence(&mut self, now: Time) {
         let present = std::mem::replace(&mut self.present, now);
-        let (due, _) = self.timers.next()?;
+        let Some((due, _)) = self.timers.next() else { return };
         let away = now.since(due.max(present));
         if away <= LATE {
-            return None;
+            return;
         }
         self.tally.absences += 1;
         let why = format!("announcerd did not run for {}", humantime::format_duration(millis(away)));
@@ -390,7 +390,7 @@ impl Announcer {
                 changed.push(id);
             }
         }
-        Some(changed)
+        self.doubted.get_or_insert_default().extend(changed);
     }
 
     /// What was counted for or against this check does not count any more. Returns true if its verdict changed.

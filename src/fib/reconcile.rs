@@ -115,9 +115,9 @@ pub struct Fib {
 impl Fib {
     /// Adds an instance, or gives it new objects. It keeps its level.
     pub fn set_objects(&mut self, id: InstanceId, planned: Vec<Planned>) {
-        let (level, released, yields, old) = match self.owners.remove(&id) {
-            Some(o) => (o.level, o.released, o.yields, o.planned),
-            None => (Level::Nothing, false, false, Vec::new()),
+        let (level, released, yields, held, old) = match self.owners.remove(&id) {
+            Some(o) => (o.level, o.released, o.yields, o.held, o.planned),
+            None => (Level::Nothing, false, false, Set::default(), Vec::new()),
         };
         let kept: Set<&Key> = planned.iter().map(|p| &p.key).collect();
         for gone in old.iter().rev().filter(|p| !kept.contains(&p.key)) {
@@ -126,7 +126,7 @@ impl Fib {
         drop(kept);
         self.note_lost_mtus(&old, &planned);
         let has_tunnels = planned.iter().any(|p| matches!(p.object, Object::Tunnel(_)));
-        let (ways, held, progress) = (Ways::default(), Set::default(), Progress::default());
+        let (ways, progress) = (Ways::default(), Progress::default());
         self.owners.insert(id, Owner { planned, has_tunnels, ways, level, released, yields, held, progress });
         self.apply(id);
         self.recount(id);

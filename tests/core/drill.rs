@@ -255,16 +255,22 @@ fn a_required_session_that_died_while_we_slept_is_no_witness() {
         "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"",
     );
     let text = with(&text, "[[instance]]", &format!("{isp}[[instance]]"));
-    let mut rig = Rig::settled(&with(&text, "checks = [\"uplink\"]", "checks = [\"session\"]"));
-    begin(&mut rig).unwrap();
-    rig.run(SECOND * 5 / 2);
-    assert_eq!(
-        (rig.states("a"), rig.instance("a").pending.map(|p| p.what)),
-        (vec![], Some("takeover".into()))
-    );
-    rig.pause(SECOND * 30, false);
-    rig.run(SECOND * 60);
-    assert!(!rig.states("a").contains(&State::Master), "{:?}", rig.records);
+    let text = with(&text, "checks = [\"uplink\"]", "checks = [\"session\"]");
+    for events_come_first in [false, true] {
+        let mut rig = Rig::settled(&text);
+        begin(&mut rig).unwrap();
+        rig.run(SECOND * 5 / 2);
+        assert_eq!(
+            (rig.states("a"), rig.instance("a").pending.map(|p| p.what)),
+            (vec![], Some("takeover".into()))
+        );
+        rig.pause(SECOND * 30, false);
+        if events_come_first {
+            rig.tell(Event::KernelChanged);
+        }
+        rig.run(SECOND * 60);
+        assert!(!rig.states("a").contains(&State::Master), "{:?}", rig.records);
+    }
 }
 
 #[test]

@@ -174,6 +174,47 @@ fn a_primary_that_came_back_during_fault_keeps_its_traffic() {
     assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
 }
 
+/// A MASTER comes back at once because it knew before that its primary is dead. What it has forgotten meanwhile it does not
+/// know: what the primary seemed to be after that, while this node was cut off, says nothing.
+#[test]
+fn a_master_that_has_forgotten_its_primary_knows_nothing_of_it() {
+    let mut rig = Rig::master(STANDBY);
+    for check in ["uplink", "ping"] {
+        rig.set(check, Target::Blind);
+    }
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.until("forgotten", 10 * SECOND, |r| r.verdict("ping") == "unknown");
+    for check in ["uplink", "ping"] {
+        rig.set(check, Target::Silent);
+    }
+    rig.until("seems dead", 10 * SECOND, |r| r.verdict("ping") == "down");
+    rig.set("uplink", Target::Answers(MS));
+    // The primary's line is back a moment later: one failure after the witness, and not a whole fall.
+    rig.run(1500 * MS);
+    rig.set("ping", Target::Answers(MS));
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
+}
+
+/// The same of a primary that was well again when this node was cut off, and was only not handed back to yet.
+#[test]
+fn a_master_whose_primary_was_well_knows_nothing_of_its_death() {
+    let mut rig = Rig::master(&standby("failback_delay = \"5m\""));
+    rig.set("ping", Target::Answers(MS));
+    rig.run(10 * SECOND);
+    for check in ["uplink", "ping"] {
+        rig.set(check, Target::Silent);
+    }
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.until("seems dead", 10 * SECOND, |r| r.verdict("ping") == "down");
+    rig.set("uplink", Target::Answers(MS));
+    // The primary's line is back a moment later: one failure after the witness, and not a whole fall.
+    rig.run(1500 * MS);
+    rig.set("ping", Target::Answers(MS));
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
+}
+
 /// "An instance with no `primary` is MASTER while `require` is met."
 #[test]
 fn without_a_primary_it_is_master_while_require_is_met() {
