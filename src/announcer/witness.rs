@@ -21,8 +21,8 @@ use crate::time::Time;
 /// many waits at the latest.
 const WAITS: u32 = 4;
 
-/// Who turns our connections away lives, but has to have us one day. BIRD's `error wait time` is five minutes at the most, and
-/// then it connects within seconds.
+/// Who turns our connections away lives, but has to have us one day, however often the wait begins anew: BIRD's `error wait time`
+/// is five minutes at the most, and then it connects within seconds. While `require` is not met nobody waits.
 const TURNED_AWAY: Duration = Duration::from_secs(360);
 
 /// The rows of failures of a primary's checks.
@@ -31,6 +31,16 @@ pub struct Rows {
     rows: BTreeMap<CheckId, Row>,
     /// Its sessions that are down.
     fallen: BTreeMap<CheckId, Fallen>,
+    /// How long they were hoped for: what begins their time anew forgets nothing of that.
+    hopes: BTreeMap<CheckId, Hope>,
+}
+
+/// How long one was waited for that turned us away.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hope {
+    spent: Duration,
+    /// Since then, too.
+    since: Option<Time>,
 }
 
 /// A session that is down.
@@ -92,15 +102,17 @@ impl Rows {
     pub fn ended(&mut self, check: CheckId) {
         self.rows.remove(&check);
         self.fallen.remove(&check);
+        self.hopes.remove(&check);
     }
 
     /// Only these checks are the primary's now.
     pub fn retain(&mut self, checks: &[CheckId]) {
         self.rows.retain(|check, _| checks.contains(check));
         self.fallen.retain(|check, _| checks.contains(check));
+        self.hopes.retain(|check, _| checks.contains(check));
     }
 
-    /// All rows are over: nothing that was seen so far counts.
+    /// All rows are over: nothing that was seen so far counts, but for how long a session was hoped for.
     pub fn forget(&mut self) {
         self.rows.clear();
         self.fallen.clear();
@@ -115,6 +127,7 @@ impl Rows {
     /// as that time, the session may have come and gone meanwhile, and even what was certain before is to be seen anew: a
     /// takeover may still wait for its delay.
     pub fn slept(&mut self, away: Duration, now: Time) {
+        self.hopes.values_mut().for_each(|hope| hope.since = hope.since.map(|since| since + away));
         for fallen in self.fallen.values_mut() {
             match away < fallen.rejoin {
                 true => fallen.first = fallen.first.map(|first| first + away),
@@ -134,7 +147,7 @@ impl Rows {
     ) -> bool {
         let fallen = self.fallen.entry(check).or_insert(Fallen::new(look.since));
         let had_begun = fallen.first.is_some();
-        fallen.judge(look, now, witnessed);
+        fallen.judge(look, self.hopes.entry(check).or_default(), now, witnessed);
         !had_begun && fallen.first.is_some() && !fallen.confirmed
     }
 
@@ -180,12 +193,13 @@ impl Fallen {
         }
     }
 
-    fn judge(&mut self, look: &Look, now: Time, witnessed: impl Fn(Time) -> bool) {
+    fn judge(&mut self, look: &Look, hope: &mut Hope, now: Time, witnessed: impl Fn(Time) -> bool) {
         if self.confirmed {
             return;
         }
         (self.lacks, self.rejoin) = (None, look.rejoin);
         if !look.met {
+            hope.pause(now);
             (self.witnessed, self.first, self.due) = (None, None, None);
             return;
         }
@@ -201,9 +215,25 @@ impl Fallen {
         };
         let first = *self.first.get_or_insert(at);
         let due = (at + look.rejoin).min(first + look.rejoin.saturating_mul(WAITS));
-        let due = look.hope.map_or(due, |hope| due.max(hope.min(first + TURNED_AWAY)));
+        let due = due.max(hope.until(look.hope, now).unwrap_or(due));
         self.due = Some(due);
         self.confirmed = due <= now || (look.unblemished && !self.was_cut_off);
+    }
+}
+
+impl Hope {
+    fn pause(&mut self, now: Time) {
+        self.spent += self.since.take().map_or(Duration::ZERO, |since| now.since(since));
+    }
+
+    /// Until when it is waited for who may be there at `next`.
+    fn until(&mut self, next: Option<Time>, now: Time) -> Option<Time> {
+        let Some(next) = next else {
+            self.pause(now);
+            return None;
+        };
+        let since = *self.since.get_or_insert(now);
+        Some(next.min(since + TURNED_AWAY.saturating_sub(self.spent)))
     }
 }
 
@@ -301,6 +331,29 @@ mod tests {
         assert!(judged(LOOK, 2, 110, &mut rows).0);
         let mut rows = Rows::default();
         assert!(judged(Look { unblemished: true, ..turned(40) }, 2, 2, &mut rows).0, "it is not our fault");
+    }
+
+    /// Nothing that begins its time anew gives it the six minutes once more.
+    #[test]
+    fn who_turns_us_away_has_its_minutes_once() {
+        let mut rows = Rows::default();
+        let turned = Look { hope: Some(at(9000)), ..LOOK };
+        assert_eq!(judged(turned, 2, 2, &mut rows), (false, Some(at(362))));
+        // Cut off after 100 s; that is no time in which it could have had us.
+        assert_eq!(judged(Look { met: false, ..turned }, 2, 102, &mut rows), (false, None));
+        rows.forget();
+        rows.begin_anew(PING, at(1000));
+        assert_eq!(judged(turned, 1000, 1000, &mut rows), (false, Some(at(1260))));
+        // We did not run; and for a try nobody was there.
+        rows.slept(Duration::from_secs(50), at(1150));
+        assert_eq!(judged(turned, 1150, 1150, &mut rows), (false, Some(at(1310))));
+        rows.begin_anew(PING, at(1200));
+        assert_eq!(judged(LOOK, 1200, 1200, &mut rows), (false, Some(at(1204))));
+        assert_eq!(judged(turned, 1200, 1203, &mut rows), (false, Some(at(1313))));
+        assert!(judged(turned, 1200, 1313, &mut rows).0);
+        // It came back, and fell again.
+        rows.ended(PING);
+        assert_eq!(judged(turned, 2000, 2000, &mut rows), (false, Some(at(2360))));
     }
 
     #[test]

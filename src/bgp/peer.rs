@@ -26,6 +26,10 @@ const REFUSED_AFTER_ERRORS: Duration = Duration::from_secs(10);
 /// How long the peer has to close one of two connections that crossed.
 const CROSSING: Duration = Duration::from_secs(5);
 
+/// Who ends our connections without a word may be BIRD after an error: its `error wait time` is a minute at first. It may as
+/// well be what answers in the place of a speaker that is dead: a proxy, a load balancer.
+const WORDLESS: Duration = Duration::from_secs(60);
+
 /// Connecting to the peer: Idle, Connect and Active of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dial {
@@ -60,6 +64,8 @@ pub struct Peer {
     refuse_until: Option<Time>,
     /// The peer turned the last connection away, and we try, or tried, again then.
     turned_away: Option<Time>,
+    /// Since then its system takes our connections, and nobody says a word.
+    wordless: Option<Time>,
     /// BFD was heard of, and not that it lost the peer since.
     pub(super) bfd_is_up: bool,
 }
@@ -89,6 +95,7 @@ impl Peer {
             plain: false,
             refuse_until: None,
             turned_away: None,
+            wordless: None,
             bfd_is_up: false,
         }
     }
@@ -243,7 +250,7 @@ impl Peer {
         match self.dial {
             Dial::Connecting { conn, .. } if conn == id => {
                 self.dial = Dial::Off;
-                self.turned_away = None;
+                (self.turned_away, self.wordless) = (None, None);
                 self.last_error = Some(words.clone());
                 self.effects.push_back(PeerEffect::AttemptFailed { reason: words });
                 self.retry_after(Setback::Network);
@@ -381,7 +388,7 @@ impl Peer {
         self.counters.established += 1;
         self.last_error = None;
         self.refuse_until = None;
-        self.turned_away = None;
+        (self.turned_away, self.wordless) = (None, None);
         self.effects.push_back(PeerEffect::SessionUp);
         let (wanted, kept, init_over) = (&self.wanted, &self.kept, self.init_over);
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
@@ -427,6 +434,7 @@ impl Peer {
         };
         if matches!(&reason, Reason::Received(notification) if refused_parameter(notification)) {
             self.plain = true;
+            (self.turned_away, self.wordless) = (None, None);
             return self.retry_after(Setback::Collision);
         }
         if !matches!(connection.state, State::Established(_)) && setback != Setback::Collision {
@@ -435,15 +443,33 @@ impl Peer {
         self.uncross();
         self.retry_after(setback);
         let was_up = matches!(connection.state, State::Established(_));
-        self.turned_away = turns_away(&reason, was_up).then_some(match self.dial {
-            Dial::Waiting { at, .. } | Dial::Connecting { until: at, .. } => at,
-            Dial::Off => self.now,
-        });
+        self.note_turned_away(&reason, was_up);
         let said = matches!(reason, Reason::Sent(_) | Reason::Received(_)) && setback != Setback::Collision;
         if said && self.retry.failures() > 1 {
             // DampPeerOscillations (RFC 4271 section 8.1.1): errors that come again and again.
             self.refuse_until = Some(self.now + REFUSED_AFTER_ERRORS);
         }
+    }
+
+    /// Whether its speaker lives, and until when that is believed.
+    fn note_turned_away(&mut self, reason: &Reason, was_up: bool) {
+        let lives = turns_away(reason, was_up);
+        self.wordless = match reason {
+            Reason::Network(_) if lives => self.wordless.or(Some(self.now)),
+            _ => None,
+        };
+        let believed = self.wordless.map(|since| since + WORDLESS);
+        // It may have us then, and is not heard of any more if it has not.
+        if let (Dial::Waiting { at, refused: false }, Some(end)) =
+            (&mut self.dial, believed.filter(|end| *end > self.now))
+        {
+            *at = (*at).min(end);
+        }
+        let next_try = match self.dial {
+            Dial::Waiting { at, .. } | Dial::Connecting { until: at, .. } => at,
+            Dial::Off => self.now,
+        };
+        self.turned_away = lives.then_some(believed.map_or(next_try, |end| end.min(next_try)));
     }
 
     fn is_confirming(&self) -> bool {
@@ -490,8 +516,9 @@ impl Peer {
         self.wanted = wanted;
     }
 
-    /// When the next try is due, or was, after the peer's speaker turned us away: it lives, and may have us then. None if it
-    /// did not, if it wants no session with us at all, or if a later try found nobody.
+    /// When the next try is due, or was, after the peer's speaker turned us away: it lives, and may have us then. Who says
+    /// nothing at all is believed to live for a minute. None if it did not turn us away, if it wants no session with us at all,
+    /// or if a later try found nobody.
     pub fn turned_away(&self) -> Option<Time> {
         self.turned_away
     }

@@ -129,7 +129,10 @@ fn take_over(
             None => return Ok(None),
             Some((_, Some(longer))) if !longer.is_zero() => match anew {
                 Anew::IsOthers => return Ok(None),
-                Anew::IsOurs => longer,
+                Anew::IsOurs => {
+                    restart = Some(RESTART);
+                    longer
+                }
             },
             // Nobody has come since: who runs keeps nothing.
             Some((held, Some(_))) => return Ok(Some(held)),
@@ -235,6 +238,15 @@ mod tests {
         let passes: Box<dyn FnMut()> = Box::new(move || kept(&path, Duration::ZERO));
         let (spans, swept) = rests(folder.path(), Anew::IsOurs, vec![passes]);
         assert!(swept && matches!(spans[..], [span] if span > 89 * RESTART), "{spans:?}");
+        // Who came died; the next one kept it anew; and another died.
+        let path = folder.path().to_owned();
+        let dies = move || std::fs::write(path.join("state.json"), "{}").unwrap();
+        dies();
+        let path = folder.path().to_owned();
+        let keeps: Box<dyn FnMut()> = Box::new(move || kept(&path, 90 * RESTART));
+        let (spans, swept) = rests(folder.path(), Anew::IsOurs, vec![keeps, Box::new(dies)]);
+        let each = matches!(spans[..], [first, _, last] if (first, last) == (RESTART, RESTART));
+        assert!(swept && each, "{spans:?}");
     }
 
     /// A person is to see what broke, told by the next daemon that starts.

@@ -148,7 +148,7 @@ fn who_turns_us_away_after_our_isolation_is_not_dead() {
 #[test]
 fn who_turns_us_away_for_good_is_taken_over_from() {
     let bounds = [
-        (Away::Closes, 300..=370),
+        (Away::Closes, 55..=75),
         (Away::Says(Cause::CONNECTION_REJECTED), 300..=370),
         (Away::Says(Cause::ADMIN_SHUTDOWN), 10..=11),
         (Away::Says(Cause::PEER_DECONFIGURED), 10..=11),

@@ -603,6 +603,45 @@ fn who_turns_us_away_is_there() {
     assert_eq!(rig.peer.turned_away(), None);
 }
 
+/// A proxy in front of a dead speaker takes connections, and closes them; BIRD, alive, does so for a minute.
+#[test]
+fn who_says_nothing_is_believed_for_a_minute() {
+    let mut rig = Rig::new(config());
+    let hang_up = |rig: &mut Rig| {
+        let conn = rig.connect();
+        rig.event(PeerEvent::Closed { conn, reason: "closed by the peer".into() });
+    };
+    hang_up(&mut rig);
+    let end = rig.now + SECOND * 60;
+    while rig.now < end {
+        assert_eq!(rig.peer.turned_away(), rig.peer.status().next_try);
+        assert!(rig.peer.turned_away() <= Some(end));
+        hang_up(&mut rig);
+    }
+    assert_eq!(rig.now, end, "tried when it may have us");
+    hang_up(&mut rig);
+    assert_eq!(rig.peer.turned_away(), Some(end));
+    assert!(rig.peer.status().next_try > Some(rig.now));
+    // A word is another matter, whatever follows it.
+    let conn = rig.connect();
+    rig.send(conn, notification(&Notification::new(Cause::CONNECTION_REJECTED)));
+    assert_eq!(rig.peer.turned_away(), rig.peer.status().next_try);
+    hang_up(&mut rig);
+    assert!(rig.peer.turned_away() > Some(rig.now));
+}
+
+/// What is said of optional parameters is no turning away, and nothing older stays.
+#[test]
+fn a_refused_parameter_ends_what_was_believed() {
+    let mut rig = Rig::new(config());
+    let conn = rig.connect();
+    rig.send(conn, notification(&Notification::new(Cause::CONNECTION_REJECTED)));
+    assert!(rig.peer.turned_away().is_some());
+    let conn = rig.connect();
+    rig.send(conn, notification(&Notification::new(Cause::UNSUPPORTED_OPTIONAL_PARAMETER)));
+    assert_eq!(rig.peer.turned_away(), None);
+}
+
 /// TCP that neither connects nor fails.
 #[test]
 fn connecting_is_bounded() {

@@ -86,9 +86,10 @@ impl Port {
         Ok(Port { kind, socket, sieve, drops: 0, control })
     }
 
-    /// Only such packets are let into the queue from now on.
-    pub fn admit(&mut self, admission: &Admission) {
-        self.sieve.set(&self.socket, self.kind.v6, admission);
+    /// Only such packets are let into the queue from now on. False: the kernel refused, and not all of them may be.
+    #[must_use]
+    pub fn admit(&mut self, admission: &Admission) -> bool {
+        self.sieve.set(&self.socket, self.kind.v6, admission)
     }
 
     /// Which it is.

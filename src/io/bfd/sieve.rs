@@ -36,6 +36,8 @@ const TAKE: u32 = 0;
 const DISCARD: u32 = 1;
 /// A longer list of neighbours costs each packet more than it saves.
 const MOST: usize = 128;
+/// Everything is let in.
+const ALL: [SockFilter; 1] = [step(RETURN, 0, 0, TAKE)];
 
 /// What may come in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -63,6 +65,8 @@ pub(super) struct Sieve {
     /// Absent where the kernel knows no such programs: then everything is taken.
     waste: Option<Socket>,
     current: Option<Admission>,
+    /// The kernel takes no program any more, and that was said.
+    refused: bool,
 }
 
 impl Sieve {
@@ -72,35 +76,57 @@ impl Sieve {
     ///
     /// The kernel's; `AddrInUse` also if another program of the same user would share the port.
     pub fn bind(socket: &Socket, address: SocketAddr) -> io::Result<Self> {
+        Self::bind_beside(socket, address, waste)
+    }
+
+    fn bind_beside(
+        socket: &Socket,
+        address: SocketAddr,
+        waste: impl FnOnce(SocketAddr) -> io::Result<Socket>,
+    ) -> io::Result<Self> {
         // Two sockets that both allow it share a port, and we could not be told that somebody has it.
         drop(open(address).and_then(|alone| alone.bind(&address.into()).map(|()| alone))?);
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         // Before there is a second one: without a program the kernel would share the packets out.
-        if let Err(e) = attach(socket, &[step(RETURN, 0, 0, TAKE)]) {
-            tracing::warn!("BFD: the kernel does not keep floods out of {address}: {e}");
-            return Ok(Sieve::default());
+        match attach(socket, &ALL).and_then(|()| waste(address)) {
+            Ok(waste) => Ok(Sieve { waste: Some(waste), ..Sieve::default() }),
+            // Without the second socket, everything is taken all the same.
+            Err(e) => {
+                tracing::warn!("BFD: the kernel does not keep floods out of {address}: {e}");
+                Ok(Sieve::default())
+            }
         }
-        let waste = open(address)?;
-        waste.attach_filter(&[step(RETURN, 0, 0, 0)])?;
-        waste.set_reuse_port(true)?;
-        waste.bind(&address.into())?;
-        Ok(Sieve { waste: Some(waste), current: None })
     }
 
-    /// Lets in only that, to the socket that was bound.
-    pub fn set(&mut self, socket: &Socket, v6: bool, admission: &Admission) {
+    /// Lets in only that, to the socket that was bound. False: the kernel refused, and who is new may not be let in: try again.
+    #[must_use]
+    pub fn set(&mut self, socket: &Socket, v6: bool, admission: &Admission) -> bool {
         if self.waste.is_none() || self.current.as_ref() == Some(admission) {
-            return;
+            return true;
         }
         let by_ttl = Admission { sources: BTreeSet::new(), ..*admission };
-        // A long program may be too long for the kernel.
-        let set = attach(socket, &program(v6, admission)).or_else(|_| attach(socket, &program(v6, &by_ttl)));
-        match set {
+        // A long program may be too long for the kernel; a flood is better than a neighbour that is not heard.
+        let set = attach(socket, &program(v6, admission))
+            .or_else(|_| attach(socket, &program(v6, &by_ttl)))
+            .or_else(|_| attach(socket, &ALL));
+        match &set {
             Ok(()) => self.current = Some(admission.clone()),
-            Err(e) => tracing::warn!("BFD: the kernel lets in what it let in before: {e}"),
+            Err(e) if !self.refused => tracing::warn!("BFD: the kernel lets in what it let in before: {e}"),
+            Err(_) => {}
         }
+        self.refused = set.is_err();
+        set.is_ok()
     }
+}
+
+/// The socket that keeps nothing.
+fn waste(address: SocketAddr) -> io::Result<Socket> {
+    let waste = open(address)?;
+    waste.attach_filter(&[step(RETURN, 0, 0, 0)])?;
+    waste.set_reuse_port(true)?;
+    waste.bind(&address.into())?;
+    Ok(waste)
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -111,7 +137,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn step(code: u16, if_true: u8, if_false: u8, value: u32) -> SockFilter {
+const fn step(code: u16, if_true: u8, if_false: u8, value: u32) -> SockFilter {
     SockFilter::new(code, if_true, if_false, value)
 }
 
@@ -236,15 +262,16 @@ mod tests {
                     assert_eq!(heard, expected.chars().collect::<Vec<_>>(), "{any}");
                 };
                 check("abc");
-                sieve.set(&socket, v6, &admission(255, &[them]));
+                assert!(sieve.set(&socket, v6, &admission(255, &[them])));
                 check("a");
-                sieve.set(&socket, v6, &admission(0, &[us, them]));
+                assert!(sieve.set(&socket, v6, &admission(0, &[us, them])));
                 check("ab");
-                sieve.set(&socket, v6, &admission(254, &[us, other]));
+                assert!(sieve.set(&socket, v6, &admission(254, &[us, other])));
                 check("c");
                 // Too many to be listed: by TTL alone.
                 let many = (0..=MOST as u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
-                sieve.set(&socket, v6, &Admission { sources: many.collect(), least_ttl: 255 });
+                let many = Admission { sources: many.collect(), least_ttl: 255 };
+                assert!(sieve.set(&socket, v6, &many));
                 check("ac");
                 let taken = Sieve::bind(&open(any).unwrap(), any).unwrap_err();
                 assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
@@ -262,7 +289,34 @@ mod tests {
         let all = (0..MOST as u128).map(|n| std::net::Ipv6Addr::from((0x2001_0db8 << 96) + n).into());
         let full = Admission { sources: all.collect(), least_ttl: 255 };
         attach(&socket, &program(true, &full)).unwrap();
-        sieve.set(&socket, true, &full);
+        assert!(sieve.set(&socket, true, &full));
         assert_eq!(sieve.current, Some(full));
+    }
+
+    /// Too few descriptors, say: the port works without its second socket.
+    #[test]
+    fn a_port_works_without_a_sieve() {
+        let socket = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let fails = |_| Err(io::ErrorKind::OutOfMemory.into());
+        let mut sieve = Sieve::bind_beside(&socket, "127.0.0.1:0".parse().unwrap(), fails).unwrap();
+        let to = socket.local_addr().unwrap().as_socket().unwrap();
+        assert!(sieve.set(&socket, false, &admission(255, &["192.0.2.1"])));
+        send("127.0.0.1".parse().unwrap(), 1, b"a", to);
+        assert_eq!(heard(&socket, 1), "a");
+    }
+
+    /// Who was not let in is tried again.
+    #[test]
+    fn what_the_kernel_refuses_is_not_taken_for_done() {
+        // It belongs to no group of sockets, so the kernel takes no program for it.
+        let alone = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        alone.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let socket = open(any).unwrap();
+        let mut sieve = Sieve::bind(&socket, any).unwrap();
+        let neighbour = admission(255, &["192.0.2.1"]);
+        assert!(!sieve.set(&alone, false, &neighbour));
+        assert!(!sieve.set(&alone, false, &neighbour));
+        assert!(sieve.set(&socket, false, &neighbour));
     }
 }

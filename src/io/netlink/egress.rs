@@ -27,8 +27,8 @@ const ROUTE_HEAD: usize = 12;
 /// Where its type is.
 const ROUTE_KIND: usize = 7;
 
-/// Asks the kernel; some 20 us for each question, but it may have to wait for the kernel's lock behind a bulk of changes,
-/// so a thread does it, one question at a time. The socket is opened when first needed, in the network namespace of the
+/// Asks the kernel; some 20 us for each question. [`Egress::trouble`] also asks for devices, and may have to wait for the kernel's
+/// lock behind a bulk of changes, so a thread does that, one question at a time. The socket is opened when first needed, in the network namespace of the
 /// thread that asks.
 #[derive(Clone, Default)]
 pub struct Egress {

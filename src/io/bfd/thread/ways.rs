@@ -32,13 +32,13 @@ impl Worker {
                 }
             }
         }
+        let (mut missing, mut urgent) = (false, false);
         for port in &mut self.ports {
             let kind = port.kind();
-            port.admit(&Admission::of(self.speaker.paths().filter(|path| kind_on(path) == kind)));
+            missing |= !port.admit(&Admission::of(self.speaker.paths().filter(|path| kind_on(path) == kind)));
         }
         let leaving = self.links.keys().any(|id| !self.configs.contains_key(id));
         self.ports.retain(|p| leaving || kinds.contains(&p.kind()));
-        let (mut missing, mut urgent) = (false, false);
         for (id, config) in self.configs.clone() {
             let is_new = !self.links.contains_key(&id);
             let linked = if is_new { self.link(id, &config) } else { Ok(()) };
