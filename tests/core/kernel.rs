@@ -188,6 +188,19 @@ fn a_resumed_master_announces_nothing_before_all_else_is_there() {
     assert_eq!((next.kernel.objects.len(), next.has_told(EXPORT)), (4, false));
 }
 
+/// An announcement that waits for what it stands on is not forgotten by a reload in that moment.
+#[test]
+fn new_objects_do_not_forget_what_waits() {
+    let mut rig = Rig::master(STANDBY);
+    rig.forget();
+    rig.kernel.objects.retain(|words, _| words.contains(BASE));
+    rig.tell(Event::KernelChanged);
+    rig.until("put back", SECOND, |r| r.has_told(&format!("add route {SUPPORT}")));
+    assert!(!rig.kernel.has(EXPORT), "the kernel has not answered yet");
+    rig.reload(&STANDBY.replace("drain = \"10s\"", "drain = \"11s\"").replace("10.20.0.0", "10.21.0.0"));
+    rig.until("announced", 31 * SECOND, |r| r.kernel.has(EXPORT));
+}
+
 /// What was refused for want of a device is tried at once when the device is there.
 #[test]
 fn a_new_link_ends_the_back_off() {
