@@ -1,10 +1,10 @@
 //! What the thread promises: each fails if a turn does things in another order.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -39,6 +39,10 @@ struct Rig {
 fn alone(test: impl FnOnce() + Send + 'static) {
     let run = move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root: unshare(CLONE_NEWNET)");
+        // What one processor sends over the loopback arrives in that order: see `settle`.
+        let (us, mut one) = (nix::unistd::Pid::from_raw(0), CpuSet::new());
+        one.set(nix::sched::sched_getcpu().unwrap()).unwrap();
+        sched_setaffinity(us, &one).unwrap();
         let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.expect("ip").success());
         test();
@@ -161,6 +165,15 @@ impl Rig {
 
 fn say(neighbour: &Socket, octets: &[u8]) {
     neighbour.send_to(octets, &SocketAddr::new(IpAddr::V4(US), 3784).into()).unwrap();
+    settle();
+}
+
+/// A busy kernel delivers a moment later: waits until what was sent before is in its socket.
+fn settle() {
+    let socket = UdpSocket::bind((US, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.send_to(b".", socket.local_addr().unwrap()).unwrap();
+    assert_eq!(socket.recv(&mut [0]).expect("what was sent to ourselves"), 1);
 }
 
 /// "Before declaring Down, everything already in the socket is read": packets that came while the thread was kept from
@@ -256,8 +269,9 @@ fn flood(from: Ipv4Addr, ttl: u32) {
     socket.set_ttl_v4(ttl).unwrap();
     socket.bind(&SocketAddr::new(from.into(), 0).into()).unwrap();
     for _ in 0..30_000 {
-        say(&socket, &[0; 24]);
+        socket.send_to(&[0; 24], &SocketAddr::new(IpAddr::V4(US), 3784).into()).unwrap();
     }
+    settle();
 }
 
 /// RFC 5881 section 5, and FIELD: a primary is dead, and somebody floods us. What is from elsewhere, or was routed, takes
