@@ -174,6 +174,17 @@ fn a_primary_that_came_back_during_fault_keeps_its_traffic() {
     assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
 }
 
+/// In FAULT, still cut off, the primary seems dead; the line to it is back a moment after the uplink: one failure after the
+/// witness, and not a whole fall.
+fn nothing_is_known(mut rig: Rig) {
+    rig.until("seems dead", 10 * SECOND, |r| r.verdict("ping") == "down");
+    rig.set("uplink", Target::Answers(MS));
+    rig.run(1500 * MS);
+    rig.set("ping", Target::Answers(MS));
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
+}
+
 /// A MASTER comes back at once because it knew before that its primary is dead. What it has forgotten meanwhile it does not
 /// know: what the primary seemed to be after that, while this node was cut off, says nothing.
 #[test]
@@ -187,13 +198,7 @@ fn a_master_that_has_forgotten_its_primary_knows_nothing_of_it() {
     for check in ["uplink", "ping"] {
         rig.set(check, Target::Silent);
     }
-    rig.until("seems dead", 10 * SECOND, |r| r.verdict("ping") == "down");
-    rig.set("uplink", Target::Answers(MS));
-    // The primary's line is back a moment later: one failure after the witness, and not a whole fall.
-    rig.run(1500 * MS);
-    rig.set("ping", Target::Answers(MS));
-    rig.run(60 * SECOND);
-    assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
+    nothing_is_known(rig);
 }
 
 /// The same of a primary that was well again when this node was cut off, and was only not handed back to yet.
@@ -206,13 +211,7 @@ fn a_master_whose_primary_was_well_knows_nothing_of_its_death() {
         rig.set(check, Target::Silent);
     }
     rig.until_state("a", State::Fault, 10 * SECOND);
-    rig.until("seems dead", 10 * SECOND, |r| r.verdict("ping") == "down");
-    rig.set("uplink", Target::Answers(MS));
-    // The primary's line is back a moment later: one failure after the witness, and not a whole fall.
-    rig.run(1500 * MS);
-    rig.set("ping", Target::Answers(MS));
-    rig.run(60 * SECOND);
-    assert_eq!(rig.states("a"), [State::Fault, State::Backup]);
+    nothing_is_known(rig);
 }
 
 /// "An instance with no `primary` is MASTER while `require` is met."
