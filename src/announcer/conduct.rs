@@ -173,7 +173,7 @@ impl Announcer {
             }
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
-                let seen = p.witness_after.is_some_and(|moment| gate::witnessed(r, &required, moment));
+                let seen = p.witness.is_some_and(|proof| gate::proved(r, &required, &proof));
                 seen && self.is_confirmed(member)
             }
             _ => true,

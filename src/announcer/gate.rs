@@ -33,11 +33,22 @@ pub struct PrimaryView {
     pub state: PrimaryState,
     /// When the first of the failures that count became known.
     pub first_bad: Option<Time>,
-    /// A witness of our own connectivity must have been asked after this: the last failure but one of the checks that
-    /// are down. (SPEC asks for the first; but who was cut off after the first failure would then pass.)
-    pub witness_after: Option<Time>,
+    /// What a witness of our own connectivity has to have done; None while what is down answers again.
+    pub witness: Option<Proof>,
     /// The verdicts, in words.
     pub reason: String,
+}
+
+/// What proves that it is not we who are cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proof {
+    /// A success of a probe that was sent since then: when the probe was sent whose failure decided. (SPEC asks for the first
+    /// failure; but who was cut off after that one would then pass.) Later failures do not move it: a witness that takes
+    /// longer than the primary takes to fail anew would never be in time.
+    pub sent: Time,
+    /// A success that became known since then: the last failure but one of what is down. A takeover may have been decided
+    /// long ago, and wait.
+    pub known: Time,
 }
 
 /// Whether `require` is met.
@@ -89,10 +100,12 @@ pub fn primary(config: &Primary, checks: &[&Check]) -> PrimaryView {
         PrimaryState::Undecided
     };
     let fallen = || checks.iter().filter(|c| c.verdict() == Verdict::Down);
+    let sent = fallen().filter_map(|c| c.fell_by()).max();
+    let known = fallen().filter_map(|c| c.threshold().before_last()).max();
     PrimaryView {
         state,
         first_bad: fallen().filter_map(|c| c.threshold().first_bad()).min(),
-        witness_after: fallen().filter_map(|c| c.threshold().before_last()).max(),
+        witness: sent.zip(known).map(|(sent, known)| Proof { sent, known }),
         reason: describe(checks.iter().copied()),
     }
 }
@@ -120,7 +133,12 @@ pub fn require(config: &Require, checks: &[&Check], now: Time) -> RequireView {
 /// True if enough required checks have had a success from a probe that was sent after `moment`: then it is not we who
 /// are cut off.
 pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
-    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && c.last_success_sent() >= Some(moment);
+    proved(config, checks, &Proof { sent: moment, known: moment })
+}
+
+/// True if enough required checks are such a proof.
+pub fn proved(config: &Require, checks: &[&Check], proof: &Proof) -> bool {
+    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && c.has_succeeded_since(proof.sent, proof.known);
     // A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
     let is_session = |c: &&Check| matches!(c.config.probe, Probe::Bgp(_));
     let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(&c));

@@ -77,8 +77,13 @@ impl Announcer {
         let Some(check) = self.checks.get_mut(&id) else { return };
         check.probe_sent(now);
         let next = check.next_probe();
+        let may_decide = check.threshold().failures() > 0 && check.threshold().to_down() == Some(1);
         self.timers.set(Timer::Probe(id), next);
         self.send_probe(id, false, now);
+        if may_decide {
+            // Asked together with the probe, so that nothing waits for a witness when it fails.
+            self.call_witnesses(id, now);
+        }
     }
 
     fn send_probe(&mut self, check: CheckId, witness: bool, now: Time) {
@@ -209,12 +214,12 @@ impl Announcer {
         self.log(level, Some(&name), text);
     }
 
-    /// A primary's check failed: whatever its instances require is asked at once, so that our own isolation shows
-    /// before the fall is complete.
-    fn call_witnesses(&mut self, failed: CheckId, now: Time) {
+    /// A primary's check failed, or may be about to: whatever its instances require is asked at once, so that our own
+    /// isolation shows before the fall is complete.
+    fn call_witnesses(&mut self, failing: CheckId, now: Time) {
         let mut wanted: Vec<CheckId> = Vec::new();
-        for user in self.users_of(failed).iter().filter_map(|id| self.members.get(id)) {
-            if user.instance.could_take_over() && user.primary.contains(&failed) {
+        for user in self.users_of(failing).iter().filter_map(|id| self.members.get(id)) {
+            if user.instance.could_take_over() && user.primary.contains(&failing) {
                 wanted.extend(&user.require);
             }
         }

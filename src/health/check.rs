@@ -20,18 +20,20 @@ pub struct Check {
     since: Time,
     last_rtt: Option<Duration>,
     last_error: Option<String>,
-    /// When the last successful probe was *sent*: what a witness is judged by.
-    last_success_sent: Option<Time>,
-    /// The last sign that not all was well.
-    trouble: Option<Trouble>,
+    /// The last success: what a witness is judged by.
+    last_success: Option<Seen>,
+    /// When that was asked which made it down, while it is.
+    fell_by: Option<Time>,
+    /// The last sign that not all was well: a probe that failed or could not be made, or a verdict that was not up until then.
+    trouble: Option<Seen>,
     /// Of a session: it is asked for a sign of life since then, and has not given one.
     asked: Option<Time>,
     tally: CheckTally,
 }
 
-/// A probe that failed or could not be made, or a verdict that was not up until then.
+/// What was seen of a target by some of its probes: its last success, say, or the last sign that not all was well.
 #[derive(Clone, Copy, Debug)]
-struct Trouble {
+struct Seen {
     /// When the last of the probes in question was sent.
     sent: Time,
     /// When the last of it became known.
@@ -47,7 +49,8 @@ impl Check {
             since: now,
             last_rtt: None,
             last_error: None,
-            last_success_sent: None,
+            last_success: None,
+            fell_by: None,
             trouble: None,
             asked: None,
             tally: CheckTally::default(),
@@ -82,7 +85,17 @@ impl Check {
 
     /// When the last successful probe was sent.
     pub fn last_success_sent(&self) -> Option<Time> {
-        self.last_success_sent
+        self.last_success.map(|s| s.sent)
+    }
+
+    /// True if a probe that was sent at `sent` or later succeeded, and something did at `known` or later.
+    pub fn has_succeeded_since(&self, sent: Time, known: Time) -> bool {
+        self.last_success.is_some_and(|s| s.sent >= sent && s.known >= known)
+    }
+
+    /// While it is down: when the probe was sent whose failure made it so.
+    pub fn fell_by(&self) -> Option<Time> {
+        self.fell_by
     }
 
     /// True if it is up, and since `moment` nothing has become known that speaks against it: no probe that failed or could
@@ -99,7 +112,7 @@ impl Check {
     /// A probe that was sent at `sent` proves that not all is well, though it is not counted.
     pub fn note_trouble(&mut self, sent: Time, now: Time) {
         let before = self.trouble.map_or(sent, |t| t.sent);
-        self.trouble = Some(Trouble { sent: before.max(sent), known: now });
+        self.trouble = Some(Seen { sent: before.max(sent), known: now });
     }
 
     /// A session is asked for a sign of life.
@@ -174,7 +187,7 @@ impl Check {
             Outcome::Success { rtt } => {
                 self.threshold.success();
                 self.last_rtt = rtt;
-                self.last_success_sent = self.last_success_sent.max(Some(sent));
+                self.note_success(sent, now);
             }
             Outcome::Failure(why) => {
                 self.threshold.failure(now);
@@ -218,7 +231,12 @@ impl Check {
 
     /// A sign of life of what is watched, as fresh as `now`.
     pub fn seen_well(&mut self, now: Time) {
-        self.last_success_sent = self.last_success_sent.max(Some(now));
+        self.note_success(now, now);
+    }
+
+    fn note_success(&mut self, sent: Time, now: Time) {
+        let before = self.last_success.map_or(sent, |s| s.sent);
+        self.last_success = Some(Seen { sent: before.max(sent), known: now });
     }
 
     /// We were away for so long that the counts are too old to act on. Returns true if the verdict changed.
@@ -244,7 +262,7 @@ impl Check {
         while self.schedule.next() < until {
             let at = self.schedule.next();
             self.schedule.sent(at);
-            self.last_success_sent = Some(at);
+            self.note_success(at, at);
             count = count.saturating_add(1);
         }
         // More would say no more: a window holds no more than this.
@@ -279,6 +297,7 @@ impl Check {
         let changed = before != self.verdict();
         if changed {
             self.since = now;
+            self.fell_by = (self.verdict() == Verdict::Down).then_some(sent);
             // Up now, and not until now; or not up any more.
             self.note_trouble(sent, now);
             self.asked = None;

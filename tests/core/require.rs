@@ -39,6 +39,38 @@ fn an_isolation_that_ends_is_no_reason_for_a_takeover() {
     }
 }
 
+/// FIELD 8, the other way round: the primary's probes are lost, and our uplink is cut while the fall goes on. What answered before
+/// that says nothing of the last failure.
+#[test]
+fn an_isolation_that_begins_is_no_reason_for_a_takeover() {
+    for after in (5..690u32).step_by(17) {
+        let mut rig = Rig::settled(&with(STANDBY, "timeout = \"800ms\"", "timeout = \"300ms\""));
+        rig.set("ping", Target::Silent);
+        rig.until("two failures", 5 * SECOND, |r| r.check("ping").failures == 2);
+        rig.set("ping", Target::Answers(40 * MS));
+        rig.run(after * MS);
+        rig.set("ping", Target::Silent);
+        rig.set("uplink", Target::Silent);
+        rig.run(30 * SECOND);
+        assert_eq!(rig.states("a"), [State::Fault], "cut {after} ms after the second failure");
+    }
+}
+
+/// A witness that answers later than the primary fails anew is late, not silent: nothing may wait for it for ever.
+#[test]
+fn a_slow_witness_is_a_witness() {
+    for interval in [100, 150, 300] {
+        let quick = format!("interval = \"{interval}ms\"\ntimeout = \"90ms\"");
+        let mut rig = Rig::settled(&with(STANDBY, "interval = \"1s\"\ntimeout = \"800ms\"", &quick));
+        rig.set("uplink", Target::Answers(250 * MS));
+        rig.run(5 * SECOND);
+        rig.set("ping", Target::Refuses(MS));
+        rig.until("three failures", 5 * SECOND, |r| r.verdict("ping") == "down");
+        let took = rig.until_state("a", State::Master, 60 * SECOND);
+        assert!(took <= SECOND, "{interval} ms apart: {took:?}");
+    }
+}
+
 /// The same with a window that has failures of yesterday's loss in it: they confirm nothing.
 #[test]
 fn old_loss_does_not_confirm_an_isolation() {

@@ -540,7 +540,9 @@ impl World {
             // An override may just have expired: a takeover begins, or what a takeover left drains.
             let pending =
                 || world.status().instances[0].pending.as_ref().is_some_and(|p| p.what != "failback");
-            quiet && world.kernel.next().is_none() && world.is_decided(dead) && !pending()
+            // A session that we lost with our own line has its time to come back, down or not.
+            let taken = || !dead || world.is_forced() || world.state == State::Master;
+            quiet && world.kernel.next().is_none() && world.is_decided(dead) && taken() && !pending()
         };
         while !settled(self) {
             assert!(self.now < reunion, "seed {}: never settled: {:#?}", self.seed, self.status());

@@ -127,7 +127,7 @@ impl World {
         );
     }
 
-    fn is_forced(&self) -> bool {
+    pub(super) fn is_forced(&self) -> bool {
         self.status().instances[0].forced.is_some()
     }
 
