@@ -22,6 +22,9 @@ use crate::time::Time;
 /// The longest that a BGP session is waited for after our own isolation.
 const BGP_REJOIN: Duration = Duration::from_secs(30);
 
+/// The same where the peer has to connect: it tries again every two minutes (ConnectRetryTimer, RFC 4271 section 10).
+const BGP_PASSIVE_REJOIN: Duration = Duration::from_secs(150);
+
 /// An instance and all that belongs to it.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -173,7 +176,7 @@ impl Announcer {
             }
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
-                let seen = p.witness.is_some_and(|proof| gate::proved(r, &required, &proof));
+                let seen = p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment));
                 seen && self.is_confirmed(member)
             }
             _ => true,
@@ -185,17 +188,31 @@ impl Announcer {
         Inputs { primary, require, witnessed, returning }
     }
 
-    /// Enough of the checks that are down fail by rows that are confirmed. Whoever asked for a fall of one does not want
-    /// to wait for a second failure, a link's state is no row, and a session that is down has a rule of its own.
+    /// Enough of the checks that are down are so by what is confirmed.
     fn is_confirmed(&self, member: &Member) -> bool {
         let Some(primary) = &member.instance.config.primary else { return true };
-        let counts = |id: &&CheckId| {
-            self.checks.get(id).is_some_and(|c| {
-                let single = !c.is_session() && (c.is_told() || c.config.fall.failures() == 1);
-                c.verdict() == Verdict::Down && (single || member.rows.is_confirmed(**id))
-            })
-        };
+        let is_down = |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down);
+        let counts = |id: &&CheckId| is_down(id) && member.rows.is_confirmed(**id);
         member.primary.iter().filter(counts).count() >= primary.down_when.needed(member.primary.len())
+    }
+
+    /// The failures of the primary's probes: which of them count by now?
+    fn judge_rows(&mut self, id: InstanceId) {
+        let Some(member) = self.members.get(&id) else { return };
+        let Some(require) = member.instance.config.require.clone() else { return };
+        let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
+        let known = |(check, moment): (CheckId, Time)| {
+            let is_unanswered = |check: &Check| {
+                let id = self.check_ids.get(&check.config.name);
+                id.is_some_and(|id| self.is_unanswered(*id, Some(moment)))
+            };
+            let was_well = gate::vouched(&require, &required, moment, is_unanswered)?;
+            Some((check, was_well, gate::witnessed(&require, &required, moment)))
+        };
+        let known: Vec<(CheckId, bool, bool)> = member.rows.doubtful().filter_map(known).collect();
+        if let Some(member) = self.members.get_mut(&id) {
+            known.into_iter().for_each(|(check, well, heard)| member.rows.settle(check, well, heard));
+        }
     }
 
     /// The primary's sessions that are down: which of them count by now?
@@ -219,7 +236,7 @@ impl Announcer {
                 // As many as are needed: one that is down for days, or loses packets, slows nothing.
                 let clean = |id: &&CheckId| {
                     let check = self.checks.get(id);
-                    !self.is_unanswered(**id)
+                    !self.is_unanswered(**id, None)
                         && check.is_some_and(|c| c.is_unblemished_since(since - silence))
                 };
                 let unblemished = member.require.iter().filter(clean).count() >= needed;
@@ -258,7 +275,10 @@ impl Announcer {
             model::Probe::Bfd(session) => (session.detection_time(), session.patience(), None),
             model::Probe::Bgp(watched) => {
                 let bgp = self.config.bgp.iter().find(|b| *b.session.name == *watched.peer)?;
-                let rejoin = bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN);
+                let rejoin = match bgp.session.passive {
+                    true => BGP_PASSIVE_REJOIN,
+                    false => bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN),
+                };
                 let hope = self.turned_away(&watched.peer).map(|next_try| next_try + rejoin);
                 (bgp.session.hold_time, rejoin, hope)
             }
@@ -303,6 +323,7 @@ impl Announcer {
         }
         self.stale.insert(id);
         loop {
+            self.judge_rows(id);
             self.judge_sessions(id, now);
             let Some(member) = self.members.get(&id) else { return };
             let inputs = self.inputs(member, now);

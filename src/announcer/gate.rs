@@ -33,22 +33,11 @@ pub struct PrimaryView {
     pub state: PrimaryState,
     /// When the first of the failures that count became known.
     pub first_bad: Option<Time>,
-    /// What a witness of our own connectivity has to have done; None while what is down answers again.
-    pub witness: Option<Proof>,
+    /// A witness of our own connectivity must have been heard of since then: the last failure but one of what is down became
+    /// known, long after the decision perhaps, for which a takeover may have to wait. None while it answers again.
+    pub witness_since: Option<Time>,
     /// The verdicts, in words.
     pub reason: String,
-}
-
-/// What proves that it is not we who are cut off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Proof {
-    /// A success of a probe that was sent since then: when the probe was sent whose failure decided. (SPEC asks for the first
-    /// failure; but who was cut off after that one would then pass.) Later failures do not move it: a witness that takes
-    /// longer than the primary takes to fail anew would never be in time.
-    pub sent: Time,
-    /// A success that became known since then: the last failure but one of what is down. A takeover may have been decided
-    /// long ago, and wait.
-    pub known: Time,
 }
 
 /// Whether `require` is met.
@@ -100,12 +89,10 @@ pub fn primary(config: &Primary, checks: &[&Check]) -> PrimaryView {
         PrimaryState::Undecided
     };
     let fallen = || checks.iter().filter(|c| c.verdict() == Verdict::Down);
-    let sent = fallen().filter_map(|c| c.fell_by()).max();
-    let known = fallen().filter_map(|c| c.threshold().before_last()).max();
     PrimaryView {
         state,
         first_bad: fallen().filter_map(|c| c.threshold().first_bad()).min(),
-        witness: sent.zip(known).map(|(sent, known)| Proof { sent, known }),
+        witness_since: fallen().filter_map(|c| c.threshold().before_last()).max(),
         reason: describe(checks.iter().copied()),
     }
 }
@@ -133,12 +120,35 @@ pub fn require(config: &Require, checks: &[&Check], now: Time) -> RequireView {
 /// True if enough required checks have had a success from a probe that was sent after `moment`: then it is not we who
 /// are cut off.
 pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
-    proved(config, checks, &Proof { sent: moment, known: moment })
+    are_enough(config, checks, |c| c.last_success_sent() >= Some(moment))
 }
 
-/// True if enough required checks are such a proof.
-pub fn proved(config: &Require, checks: &[&Check], proof: &Proof) -> bool {
-    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && c.has_succeeded_since(proof.sent, proof.known);
+/// True if enough required checks have had a success that became known after `moment`.
+pub fn heard(config: &Require, checks: &[&Check], moment: Time) -> bool {
+    are_enough(config, checks, |c| c.last_success_known() >= Some(moment))
+}
+
+/// Was our own line well when a probe of the primary's was lost that was sent at `moment`? All that is required was probed
+/// together with it, and only those probes can say: an answer before or after it may be that of a line that bounces.
+/// `is_unanswered` tells of a probe that was sent since then and before the last one that succeeded. None: not known yet.
+pub fn vouched(
+    config: &Require,
+    checks: &[&Check],
+    moment: Time,
+    is_unanswered: impl Fn(&Check) -> bool,
+) -> Option<bool> {
+    let is_sound = |c: &Check| c.verdict() == Verdict::Up && c.last_trouble_sent() < Some(moment);
+    if are_enough(config, checks, |c| {
+        is_sound(c) && c.last_success_sent() >= Some(moment) && !is_unanswered(c)
+    }) {
+        return Some(true);
+    }
+    let sound = checks.iter().filter(|c| is_sound(c)).count();
+    (sound < config.up_when.needed(checks.len())).then_some(false)
+}
+
+fn are_enough(config: &Require, checks: &[&Check], is_fresh: impl Fn(&Check) -> bool) -> bool {
+    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && is_fresh(c);
     // A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
     let is_session = |c: &&Check| matches!(c.config.probe, Probe::Bgp(_));
     let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(&c));

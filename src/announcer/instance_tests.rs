@@ -21,7 +21,7 @@ fn config(lines: &str) -> Arc<model::Instance> {
 }
 
 fn inputs(state: PrimaryState, require: RequireState) -> Inputs {
-    let primary = PrimaryView { state, first_bad: Some(Time::ZERO), witness: None, reason: "c".into() };
+    let primary = PrimaryView { state, first_bad: Some(Time::ZERO), witness_since: None, reason: "c".into() };
     Inputs {
         primary: Some(primary),
         require: RequireView { state: require, reason: "r".into() },

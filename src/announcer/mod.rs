@@ -99,7 +99,7 @@ pub struct Announcer {
     timers: Timers,
     outstanding: BTreeMap<ProbeId, Outstanding>,
     /// Checks with a witness probe under way.
-    asked: HashSet<CheckId>,
+    asked: HashMap<CheckId, Time>,
     effects: VecDeque<Effect>,
     own: Arc<OwnPrefixes>,
     next_id: u64,
@@ -159,7 +159,7 @@ impl Announcer {
             tally: measure::Tally::default(),
             timers: Timers::default(),
             outstanding: BTreeMap::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             effects: VecDeque::new(),
             next_id: 0,
             next_probe: 0,

@@ -19,8 +19,18 @@ use crate::time::Time;
 pub(super) struct Outstanding {
     check: CheckId,
     sent: Time,
-    /// Sent out of turn, to see whether it is we who are cut off: only its success counts.
-    witness: bool,
+    errand: Errand,
+}
+
+/// What a probe is sent for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Errand {
+    /// It is its turn.
+    Turn,
+    /// The same, of a primary that may be dead: what its instances require is probed together with it.
+    Escorted,
+    /// Out of turn, to see whether it is we who are cut off: only its success counts.
+    Witness,
 }
 
 impl Announcer {
@@ -61,7 +71,7 @@ impl Announcer {
     /// The probe is no longer under way.
     fn take_probe(&mut self, id: ProbeId) -> Option<Outstanding> {
         let probe = self.outstanding.remove(&id)?;
-        if probe.witness {
+        if probe.errand == Errand::Witness && self.asked.get(&probe.check) == Some(&probe.sent) {
             self.asked.remove(&probe.check);
         }
         Some(probe)
@@ -77,25 +87,47 @@ impl Announcer {
         let Some(check) = self.checks.get_mut(&id) else { return };
         check.probe_sent(now);
         let next = check.next_probe();
-        let may_decide = check.threshold().failures() > 0 && check.threshold().to_down() == Some(1);
         self.timers.set(Timer::Probe(id), next);
-        self.send_probe(id, false, now);
-        if may_decide {
-            // Asked together with the probe, so that nothing waits for a witness when it fails.
-            self.call_witnesses(id, now);
+        match self.may_prove_death(id) {
+            true => self.send_escorted(id, now),
+            false => self.send_probe(id, Errand::Turn, now),
         }
     }
 
-    fn send_probe(&mut self, check: CheckId, witness: bool, now: Time) {
+    /// Its next failure would decide, or one has. (Where a single one does, what is required is asked after it: not all the time.)
+    fn may_prove_death(&self, id: CheckId) -> bool {
+        let Some(check) = self.checks.get(&id).filter(|_| self.of_primaries.contains(&id)) else {
+            return false;
+        };
+        let threshold = check.threshold();
+        match threshold.to_down() {
+            None => true,
+            Some(lacking) => lacking == 1 && threshold.failures() > 0,
+        }
+    }
+
+    /// Together with all that its instances require: what is asked before or after it says little of our line just then.
+    fn send_escorted(&mut self, id: CheckId, now: Time) {
+        self.send_probe(id, Errand::Escorted, now);
+        self.ask_escort(id, now);
+    }
+
+    fn ask_escort(&mut self, primary: CheckId, now: Time) {
+        let mut required = self.required_with(primary);
+        required.retain(|id| self.asked.get(id) != Some(&now));
+        self.ask(&required, now);
+    }
+
+    fn send_probe(&mut self, check: CheckId, errand: Errand, now: Time) {
         if self.stopping.is_some() {
             return;
         }
         let Some(config) = self.checks.get(&check).map(|c| c.config.clone()) else { return };
         self.next_probe += 1;
         let id = ProbeId(self.next_probe);
-        self.outstanding.insert(id, Outstanding { check, sent: now, witness });
-        if witness {
-            self.asked.insert(check);
+        self.outstanding.insert(id, Outstanding { check, sent: now, errand });
+        if errand == Errand::Witness {
+            self.asked.insert(check, now);
         }
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
         // What the primary does must not be asked of ourselves; a service of our own may well be.
@@ -125,7 +157,7 @@ impl Announcer {
         let Some(check) = self.checks.get_mut(&probe.check) else { return };
         let succeeded = matches!(outcome, Outcome::Success { .. });
         let failed = matches!(outcome, Outcome::Failure(_));
-        if probe.witness && !succeeded {
+        if probe.errand == Errand::Witness && !succeeded {
             // Not counted, but not forgotten: what it should have been a witness of is in doubt.
             check.note_trouble(probe.sent, now);
             return self.reconsider(probe.check, false, now);
@@ -133,12 +165,17 @@ impl Announcer {
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
         // A window that is not full has old failures in it: they must not speak for a row that begins later.
+        let needed = check.config.fall.failures();
         let row_is_over = check.threshold().failures() == 0 || check.verdict() != Verdict::Down;
         if changed {
             self.report_verdict(probe.check, before);
         }
         if failed {
-            self.note_failure(probe.check, probe.sent, now);
+            match (probe.errand, needed) {
+                (Errand::Escorted, _) => self.note_failure(probe.check, Some(probe.sent), now),
+                (_, 1) => self.note_single(probe.check, now),
+                _ => self.note_failure(probe.check, None, now),
+            }
             self.call_witnesses(probe.check, now);
         } else if succeeded {
             self.note_success(probe.check, row_is_over, now);
@@ -156,12 +193,19 @@ impl Announcer {
         self.emit(Effect::Sample(Sample { sent, check, outcome: outcome.clone(), took }));
     }
 
-    fn note_failure(&mut self, check: CheckId, sent: Time, now: Time) {
+    /// `asked`: what is required was probed then, as far as it goes by that failure.
+    fn note_failure(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
         for id in self.users_of(check) {
             if let Some(member) = self.members.get_mut(&id).filter(|m| m.primary.contains(&check)) {
-                member.rows.failed(check, sent, now);
+                member.rows.failed(check, asked, now);
             }
         }
+    }
+
+    /// A failure that has to do alone: who wants that does not want to wait for a second one.
+    fn note_single(&mut self, check: CheckId, now: Time) {
+        self.note_failure(check, Some(now), now);
+        self.ask_escort(check, now);
     }
 
     /// A success ends the check's own row of failures, and may be the witness that other rows wait for.
@@ -178,14 +222,14 @@ impl Announcer {
                 continue;
             };
             let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
-            again.extend(member.rows.witness(now, |began| gate::witnessed(require, &required, began)));
+            again.extend(member.rows.witness(|began| gate::witnessed(require, &required, began)));
         }
         // Down already, and only now it is known that we are not cut off: do not wait for the next turn.
         let is_down =
             |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
         again.retain(is_down);
         for id in again {
-            self.send_probe(id, false, now);
+            self.send_escorted(id, now);
         }
     }
 
@@ -214,29 +258,37 @@ impl Announcer {
         self.log(level, Some(&name), text);
     }
 
-    /// A primary's check failed, or may be about to: whatever its instances require is asked at once, so that our own
-    /// isolation shows before the fall is complete.
-    fn call_witnesses(&mut self, failing: CheckId, now: Time) {
+    /// A primary's check failed: whatever its instances require is asked at once, so that our own isolation shows
+    /// before the fall is complete.
+    fn call_witnesses(&mut self, failed: CheckId, now: Time) {
+        let required = self.required_with(failed);
+        self.ask_witnesses(&required, now);
+    }
+
+    /// What the instances require that may take over from that primary.
+    fn required_with(&self, primary: CheckId) -> Vec<CheckId> {
         let mut wanted: Vec<CheckId> = Vec::new();
-        for user in self.users_of(failing).iter().filter_map(|id| self.members.get(id)) {
-            if user.instance.could_take_over() && user.primary.contains(&failing) {
+        for user in self.users_of(primary).iter().filter_map(|id| self.members.get(id)) {
+            if user.instance.could_take_over() && user.primary.contains(&primary) {
                 wanted.extend(&user.require);
             }
         }
         wanted.sort_unstable();
         wanted.dedup();
-        self.ask_witnesses(&wanted, now);
+        wanted
     }
 
-    /// These checks are probed at once, out of turn.
+    /// These checks are probed at once, out of turn, unless they just are.
     pub(super) fn ask_witnesses(&mut self, checks: &[CheckId], now: Time) {
+        let idle = checks.iter().copied().filter(|id| !self.asked.contains_key(id));
+        self.ask(&idle.collect::<Vec<_>>(), now);
+    }
+
+    fn ask(&mut self, checks: &[CheckId], now: Time) {
         for id in checks.iter().copied() {
-            let asked = self.asked.contains(&id);
-            let is_told = self.checks.get(&id).is_some_and(Check::is_told);
-            if is_told {
-                self.ask_told(id, now);
-            } else if !asked {
-                self.send_probe(id, true, now);
+            match self.checks.get(&id).is_some_and(Check::is_told) {
+                true => self.ask_told(id, now),
+                false => self.send_probe(id, Errand::Witness, now),
             }
         }
     }
@@ -260,11 +312,11 @@ impl Announcer {
         }
     }
 
-    /// True while a probe of it is under way that went out before the last one that succeeded: nobody knows yet whether that
-    /// one was lost.
-    pub(super) fn is_unanswered(&self, id: CheckId) -> bool {
+    /// True while a probe of it is under way that went out `since` then, and before the last one that succeeded: nobody knows yet
+    /// whether that one was lost.
+    pub(super) fn is_unanswered(&self, id: CheckId, since: Option<Time>) -> bool {
         let Some(seen) = self.checks.get(&id).and_then(Check::last_success_sent) else { return false };
-        self.outstanding.values().any(|o| o.check == id && o.sent < seen)
+        self.outstanding.values().any(|o| o.check == id && Some(o.sent) >= since && o.sent < seen)
     }
 
     /// What a check that is told would be told now; None if it is not such a check, or nothing is known yet.
@@ -305,7 +357,11 @@ impl Announcer {
         if wrong.is_none() {
             self.note_success(id, true, now);
         } else if changed {
-            self.call_witnesses(id, now);
+            match self.checks.get(&id).is_some_and(Check::is_session) {
+                // Judged by a rule of its own.
+                true => self.call_witnesses(id, now),
+                false => self.note_single(id, now),
+            }
         }
         if changed {
             self.reconsider(id, true, now);

@@ -194,7 +194,7 @@ impl Announcer {
                 "met, but it was not all the time (the primary's session has its time to come back)"
             }
             RequireState::Met if !inputs.witnessed => {
-                "met, but not since the primary's first failure (the witness is awaited)"
+                "met, but by no answer as late as the primary's failure (the witness is awaited)"
             }
             state => state.word(),
         };

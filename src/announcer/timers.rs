@@ -14,13 +14,13 @@ pub struct CheckId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InstanceId(pub u32);
 
-/// Everything that happens because time passed.
+/// Everything that happens because time passed; at the same time in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
+    /// A probe has had its time. (Before the next one goes out, which may be the one that decides.)
+    ProbeTimeout(ProbeId),
     /// A check's next probe is due.
     Probe(CheckId),
-    /// A probe has had its time.
-    ProbeTimeout(ProbeId),
     /// An instance has something to decide: a delay is over, an unknown has lapsed, an override expires.
     Instance(InstanceId),
     /// A script's time is up, or its next try is due.

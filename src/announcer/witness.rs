@@ -2,8 +2,8 @@
 //!
 //! A standby that is cut off sees its primary fail, and when it is back it sees its uplink answer, perhaps before the
 //! primary does: failures, then a witness, and yet the primary is well. So a row of failures counts only once it is
-//! *confirmed*: a required check answered after the row began, and a probe of the primary that was sent after that
-//! failed as well.
+//! *confirmed*: one of them is of a probe that went out together with probes of all that is required, and those were
+//! answered. What was answered before or after it proves nothing: a line may bounce.
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
@@ -17,8 +17,8 @@ use std::time::Duration;
 use super::timers::CheckId;
 use crate::time::Time;
 
-/// Trouble on the way begins the wait for a session anew, but who loses packets all the time must take over one day: after so
-/// many waits at the latest.
+/// Trouble on the way begins the wait for a session anew, and makes a failure nobody's; but who loses packets all the time must
+/// take over one day: after so many waits, or failures, at the latest.
 const WAITS: u32 = 4;
 
 /// Who turns our connections away lives, but has to have us one day, however often the wait begins anew: BIRD's `error wait time`
@@ -85,17 +85,38 @@ pub struct Look {
 struct Row {
     /// When its first failure became known.
     began: Time,
-    /// When it was seen that what we require answers since then.
-    witnessed: Option<Time>,
-    /// A probe sent after that has failed.
+    /// What we require was seen to answer since then.
+    witnessed: bool,
+    /// When a failure's probe was sent of which it is not known yet whether our own line was well.
+    doubtful: Option<Time>,
+    /// It was, for one of them.
     confirmed: bool,
+    /// For how many of them nobody knows, though what we require has answered since: it loses packets, or is slow.
+    blurred: u32,
 }
 
 impl Rows {
-    /// A probe of the primary that was sent at `sent` has failed.
-    pub fn failed(&mut self, check: CheckId, sent: Time, now: Time) {
-        let row = self.rows.entry(check).or_insert(Row { began: now, witnessed: None, confirmed: false });
-        row.confirmed |= row.witnessed.is_some_and(|w| sent >= w);
+    /// A probe of the primary has failed. `asked`: what is required was probed then, together with it. Later failures do not
+    /// move that: what takes longer to answer than the primary takes to fail anew would never be in time.
+    pub fn failed(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
+        let fresh = Row { began: now, witnessed: false, doubtful: None, confirmed: false, blurred: 0 };
+        let row = self.rows.entry(check).or_insert(fresh);
+        row.doubtful = row.doubtful.or(asked);
+    }
+
+    /// The failures that are in doubt, by when their probes were sent.
+    pub fn doubtful(&self) -> impl Iterator<Item = (CheckId, Time)> {
+        self.rows.iter().filter(|(_, row)| !row.confirmed).filter_map(|(id, row)| Some((*id, row.doubtful?)))
+    }
+
+    /// It is known now whether our own line was well when that one in doubt was sent. If not: has anything that we require
+    /// been `heard` of that was asked since?
+    pub fn settle(&mut self, check: CheckId, was_well: bool, heard: bool) {
+        if let Some(row) = self.rows.get_mut(&check) {
+            row.doubtful = None;
+            row.blurred += u32::from(heard && !was_well);
+            row.confirmed = was_well || row.blurred >= WAITS;
+        }
     }
 
     /// The row is over.
@@ -162,11 +183,11 @@ impl Rows {
     }
 
     /// Marks every row that `witnessed` says (by the time it began) has a witness now; returns those that are new.
-    pub fn witness(&mut self, now: Time, witnessed: impl Fn(Time) -> bool) -> Vec<CheckId> {
-        let fresh = self.rows.iter_mut().filter(|(_, row)| row.witnessed.is_none() && witnessed(row.began));
+    pub fn witness(&mut self, witnessed: impl Fn(Time) -> bool) -> Vec<CheckId> {
+        let fresh = self.rows.iter_mut().filter(|(_, row)| !row.witnessed && witnessed(row.began));
         fresh
             .map(|(id, row)| {
-                row.witnessed = Some(now);
+                row.witnessed = true;
                 *id
             })
             .collect()
@@ -248,15 +269,33 @@ mod tests {
     const PING: CheckId = CheckId(1);
 
     #[test]
-    fn a_row_is_confirmed_by_a_failure_that_was_sent_after_its_witness() {
+    fn a_row_is_confirmed_by_a_failure_that_is_vouched_for() {
         let mut rows = Rows::default();
-        rows.failed(PING, at(1), at(2));
-        assert!(rows.witness(at(3), |_| false).is_empty());
-        assert_eq!(rows.witness(at(3), |began| began == at(2)), [PING]);
-        rows.failed(PING, at(2), at(4));
-        assert!(!rows.is_confirmed(PING), "sent before the witness answered");
-        rows.failed(PING, at(3), at(5));
+        rows.failed(PING, None, at(2));
+        assert!(rows.witness(|_| false).is_empty());
+        assert_eq!(rows.witness(|began| began == at(2)), [PING]);
+        assert_eq!(rows.witness(|_| true), [], "once");
+        let doubtful = |rows: &Rows| rows.doubtful().collect::<Vec<_>>();
+        assert_eq!(doubtful(&rows), [], "nothing was asked together with it");
+        rows.failed(PING, Some(at(3)), at(4));
+        rows.failed(PING, Some(at(4)), at(5));
+        assert_eq!(doubtful(&rows), [(PING, at(3))], "the first, until it is known");
+        rows.settle(PING, false, false);
+        assert_eq!((doubtful(&rows), rows.is_confirmed(PING)), (vec![], false));
+        rows.failed(PING, Some(at(5)), at(6));
+        assert_eq!(doubtful(&rows), [(PING, at(5))]);
+        rows.settle(PING, true, true);
         assert!(rows.is_confirmed(PING));
+        rows.failed(PING, Some(at(7)), at(8));
+        assert_eq!(doubtful(&rows), []);
+        rows.ended(PING);
+        assert!(!rows.is_confirmed(PING));
+        for n in 1..=WAITS {
+            assert!(!rows.is_confirmed(PING), "{n}");
+            rows.failed(PING, Some(at(9)), at(9));
+            rows.settle(PING, false, true);
+        }
+        assert!(rows.is_confirmed(PING), "who loses packets all the time");
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
     }

@@ -22,8 +22,6 @@ pub struct Check {
     last_error: Option<String>,
     /// The last success: what a witness is judged by.
     last_success: Option<Seen>,
-    /// When that was asked which made it down, while it is.
-    fell_by: Option<Time>,
     /// The last sign that not all was well: a probe that failed or could not be made, or a verdict that was not up until then.
     trouble: Option<Seen>,
     /// Of a session: it is asked for a sign of life since then, and has not given one.
@@ -50,7 +48,6 @@ impl Check {
             last_rtt: None,
             last_error: None,
             last_success: None,
-            fell_by: None,
             trouble: None,
             asked: None,
             tally: CheckTally::default(),
@@ -88,14 +85,9 @@ impl Check {
         self.last_success.map(|s| s.sent)
     }
 
-    /// True if a probe that was sent at `sent` or later succeeded, and something did at `known` or later.
-    pub fn has_succeeded_since(&self, sent: Time, known: Time) -> bool {
-        self.last_success.is_some_and(|s| s.sent >= sent && s.known >= known)
-    }
-
-    /// While it is down: when the probe was sent whose failure made it so.
-    pub fn fell_by(&self) -> Option<Time> {
-        self.fell_by
+    /// When the last success became known.
+    pub fn last_success_known(&self) -> Option<Time> {
+        self.last_success.map(|s| s.known)
     }
 
     /// True if it is up, and since `moment` nothing has become known that speaks against it: no probe that failed or could
@@ -130,8 +122,9 @@ impl Check {
     /// It gave one. Whoever took longer than `prompt` may have been beyond a line that was cut meanwhile: what asks is sent
     /// again until it is answered.
     pub fn answered(&mut self, prompt: Duration, now: Time) {
-        if let Some(asked) = self.asked.take().filter(|asked| now.since(*asked) > prompt) {
-            self.note_trouble(asked, now);
+        if self.asked.take().is_some_and(|asked| now.since(asked) > prompt) {
+            // Whatever else was asked until now may have met the same line.
+            self.note_trouble(now, now);
         }
     }
 
@@ -297,7 +290,6 @@ impl Check {
         let changed = before != self.verdict();
         if changed {
             self.since = now;
-            self.fell_by = (self.verdict() == Verdict::Down).then_some(sent);
             // Up now, and not until now; or not up any more.
             self.note_trouble(sent, now);
             self.asked = None;

@@ -10,7 +10,7 @@ use announcerd::bgp::wire::header::{Frame, MessageType, frame, put_keepalive};
 use announcerd::bgp::wire::notification::{Cause, Notification};
 use announcerd::bgp::wire::open::Open;
 use announcerd::bgp::wire::update::{Update, UpdateContext};
-use announcerd::bgp::{ConnId, Families, PeerEvent, PerFamily};
+use announcerd::bgp::{ConnId, Families, Origin, PeerEvent, PerFamily};
 use announcerd::net::{Asn, RouterId};
 
 const MULTI_EXIT_DISC: u8 = 4;
@@ -37,6 +37,8 @@ pub struct Far {
     pub helps: bool,
     /// They turn us away.
     pub away: Option<Away>,
+    /// How often they have connected to us.
+    dialled: u64,
 }
 
 impl Far {
@@ -48,6 +50,16 @@ impl Far {
         self.live.insert(peer, (conn, 0));
         let local: SocketAddr = "203.0.113.2:40000".parse().expect("an address");
         PeerEvent::TransportConnected { conn, local }
+    }
+
+    /// That one connects to us.
+    pub fn dial(&mut self, name: &str) -> (PeerId, PeerEvent) {
+        let (id, _) = self.names.iter().find(|(_, n)| *n == name).expect("a peer of that name");
+        let conn = ConnId { origin: Origin::Incoming, serial: self.dialled };
+        self.dialled += 1;
+        self.live.insert(*id, (conn, 0));
+        let local: SocketAddr = "203.0.113.2:179".parse().expect("an address");
+        (*id, PeerEvent::TransportAccepted { conn, local })
     }
 
     /// We closed: the story, if that connection was alive.

@@ -56,6 +56,60 @@ fn an_isolation_that_begins_is_no_reason_for_a_takeover() {
     }
 }
 
+/// FIELD 8, by a line that bounces: it is back for long enough that a witness answers, and gone when the next probe is sent.
+#[test]
+fn an_uplink_that_bounces_is_no_reason_for_a_takeover() {
+    let both = |rig: &mut Rig, on: bool| {
+        rig.set("ping", if on { Target::Answers(40 * MS) } else { Target::Silent });
+        rig.set("uplink", if on { Target::Answers(MS) } else { Target::Silent });
+    };
+    for (fall, down, up) in [3, 30]
+        .into_iter()
+        .flat_map(|fall| (20..50u32).step_by(3).map(move |down| (fall, down)))
+        .flat_map(|(fall, down)| (50..950u32).step_by(75).map(move |up| (fall, down, up)))
+    {
+        let quick = with(STANDBY, "timeout = \"800ms\"", "timeout = \"300ms\"");
+        let slow = with(
+            &quick,
+            "fall = 3\nrise = 2\n[[instance]]",
+            &format!("fall = {fall}\nrise = 2\n[[instance]]"),
+        );
+        let mut rig = Rig::settled(&slow);
+        both(&mut rig, false);
+        rig.run(100 * MS * down);
+        both(&mut rig, true);
+        rig.run(up * MS);
+        both(&mut rig, false);
+        rig.run(1500 * MS);
+        both(&mut rig, true);
+        rig.run(30 * SECOND);
+        assert!(
+            !rig.states("a").contains(&State::Master),
+            "fall {fall}, {down}00 ms, {up} ms: {:?}",
+            rig.records
+        );
+    }
+}
+
+/// But who loses packets all the time has to take over one day, and soon.
+#[test]
+fn an_uplink_that_loses_packets_is_no_isolation() {
+    let (well, lost) = (Target::Answers(MS), Target::Silent);
+    for turns in [
+        vec![well.clone(), lost.clone()],
+        vec![well.clone(), lost.clone(), lost.clone()],
+        vec![lost, well.clone(), well],
+    ] {
+        let mut rig = Rig::settled(STANDBY);
+        rig.set("uplink", Target::Turns(turns.clone()));
+        rig.run(60 * SECOND);
+        rig.set("ping", Target::Silent);
+        rig.until("three failures", 5 * SECOND, |r| r.verdict("ping") == "down");
+        let took = rig.until_state("a", State::Master, 60 * SECOND);
+        assert!(took <= 8 * SECOND, "{turns:?}: {took:?}");
+    }
+}
+
 /// A witness that answers later than the primary fails anew is late, not silent: nothing may wait for it for ever.
 #[test]
 fn a_slow_witness_is_a_witness() {

@@ -189,3 +189,35 @@ fn after_our_isolation_the_session_is_tried_at_once() {
     let took = rig.until_state("a", State::Master, 60 * SECOND);
     assert!(took <= 11 * SECOND, "{took:?}");
 }
+
+/// FIELD 8: with `passive` it is the peer who has to connect, and it tries again every two minutes (ConnectRetryTimer, RFC 4271
+/// section 10).
+#[test]
+fn after_our_isolation_a_passive_session_has_the_peers_time() {
+    let passive = with(&asked_by_bgp("90s"), "multihop = 8", "multihop = 8\npassive = true");
+    let connected = || {
+        let mut rig = Rig::new(&passive);
+        rig.run(SECOND);
+        let (peer, event) = rig.far.dial("router");
+        rig.tell(Event::Bgp { peer, event });
+        rig.run(60 * SECOND);
+        assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup));
+        rig.forget();
+        isolate(&mut rig, true);
+        rig.run(300 * SECOND);
+        isolate(&mut rig, false);
+        rig
+    };
+    for seconds in [1, 60, 120, 145] {
+        let mut rig = connected();
+        rig.run(SECOND * seconds);
+        let (peer, event) = rig.far.dial("router");
+        rig.tell(Event::Bgp { peer, event });
+        rig.run(120 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "after {seconds} s: {:?}", rig.records);
+        assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup));
+    }
+    // And if it is dead, it has no longer than that.
+    let took = connected().until_state("a", State::Master, 600 * SECOND);
+    assert!((150..=153).contains(&took.as_secs()), "{took:?}");
+}
