@@ -177,7 +177,7 @@ impl Announcer {
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
                 let seen = p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment));
-                seen && self.is_confirmed(member)
+                seen && self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
             }
             _ => true,
         };
@@ -188,11 +188,18 @@ impl Announcer {
         Inputs { primary, require, witnessed, returning }
     }
 
-    /// Enough of the checks that are down are so by what is confirmed.
-    fn is_confirmed(&self, member: &Member) -> bool {
+    /// Enough of the checks that are down are so by what is confirmed. A link's state is no row of failures: it holds until the
+    /// kernel says otherwise.
+    fn is_confirmed(&self, member: &Member, witnessed: impl Fn(Time) -> bool) -> bool {
         let Some(primary) = &member.instance.config.primary else { return true };
-        let is_down = |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down);
-        let counts = |id: &&CheckId| is_down(id) && member.rows.is_confirmed(**id);
+        let counts = |id: &&CheckId| {
+            self.checks.get(id).filter(|c| c.verdict() == Verdict::Down).is_some_and(|c| {
+                match c.is_told() && !c.is_session() {
+                    true => witnessed(c.since()),
+                    false => member.rows.is_confirmed(**id),
+                }
+            })
+        };
         member.primary.iter().filter(counts).count() >= primary.down_when.needed(member.primary.len())
     }
 

@@ -357,11 +357,7 @@ impl Announcer {
         if wrong.is_none() {
             self.note_success(id, true, now);
         } else if changed {
-            match self.checks.get(&id).is_some_and(Check::is_session) {
-                // Judged by a rule of its own.
-                true => self.call_witnesses(id, now),
-                false => self.note_single(id, now),
-            }
+            self.call_witnesses(id, now);
         }
         if changed {
             self.reconsider(id, true, now);

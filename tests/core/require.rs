@@ -6,7 +6,7 @@ use announcerd::announcer::event::Event;
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
-use crate::rig::{EXPORT, Rig, STANDBY, standby, with};
+use crate::rig::{EXPORT, Rig, STANDBY, config, standby, with};
 
 /// FIELD 8: an isolated standby takes over although only its own uplink is down (keepalived #2555).
 #[test]
@@ -331,6 +331,18 @@ fn a_primary_that_is_a_link() {
     rig.set_link("eth0", false);
     let took = rig.until_state("a", State::Master, 70 * SECOND);
     assert!(took <= 100 * MS, "{took:?}");
+}
+
+/// It may be down long before anybody goes by it.
+#[test]
+fn a_primary_that_is_a_link_and_was_down_before() {
+    let link = "[[check]]\nname = \"wire\"\ntype = \"link\"\ndevice = \"eth0\"\n[[instance]]";
+    let mut rig = Rig::settled(&with(STANDBY, "[[instance]]", link));
+    rig.set_link("eth0", false);
+    rig.run(60 * SECOND);
+    let text = with(&standby("primary = { checks = [\"wire\"] }"), "[[instance]]", link);
+    rig.tell(Event::Reload(Box::new(config(&text))));
+    rig.until_state("a", State::Master, 2 * SECOND);
 }
 
 /// "Met when the `up` verdicts reach `up_when`."
