@@ -201,12 +201,13 @@ impl Announcer {
     }
 
     pub(super) fn on_bgp(&mut self, id: PeerId, event: PeerEvent, now: Time) {
-        // Octets, or their acknowledgement, are a sign of life; that a session is Established is none: it stays so for
-        // a whole hold time after the line was cut.
-        if matches!(event, PeerEvent::Received { .. } | PeerEvent::Acked { .. }) {
+        let is_sign = matches!(event, PeerEvent::Received { .. } | PeerEvent::Acked { .. });
+        self.with_peer(id, now, |peer| peer.handle_event(event, now));
+        // Octets, or their acknowledgement, are a sign of life, unless they were the last words; that a session is Established is
+        // none: it stays so for a whole hold time after the line was cut.
+        if is_sign {
             self.note_sign_of_life(id, now);
         }
-        self.with_peer(id, now, |peer| peer.handle_event(event, now));
     }
 
     pub(super) fn on_peer_timer(&mut self, id: PeerId, now: Time) {

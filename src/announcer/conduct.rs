@@ -22,7 +22,7 @@ use crate::time::Time;
 /// The longest that a BGP session is waited for after our own isolation.
 const BGP_REJOIN: Duration = Duration::from_secs(30);
 
-/// The same where the peer has to connect: it tries again every two minutes (ConnectRetryTimer, RFC 4271 section 10).
+/// The same where the peer has to connect, if it is certain that we were cut off: it tries again every two minutes (ConnectRetryTimer, RFC 4271 section 10).
 const BGP_PASSIVE_REJOIN: Duration = Duration::from_secs(150);
 
 /// An instance and all that belongs to it.
@@ -204,21 +204,17 @@ impl Announcer {
     }
 
     /// The failures of the primary's probes: which of them count by now?
-    fn judge_rows(&mut self, id: InstanceId) {
+    fn judge_rows(&mut self, id: InstanceId, now: Time) {
         let Some(member) = self.members.get(&id) else { return };
         let Some(require) = member.instance.config.require.clone() else { return };
         let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
-        let known = |(check, moment): (CheckId, Time)| {
-            let is_unanswered = |check: &Check| {
-                let id = self.check_ids.get(&check.config.name);
-                id.is_some_and(|id| self.is_unanswered(*id, Some(moment)))
-            };
-            let was_well = gate::vouched(&require, &required, moment, is_unanswered)?;
-            Some((check, was_well, gate::witnessed(&require, &required, moment)))
+        let known = |(check, moment, since): (CheckId, Time, Time)| {
+            let was_well = gate::vouched(&require, &required, |c| self.says(c, moment))?;
+            Some((check, was_well, gate::heard(&require, &required, since)))
         };
         let known: Vec<(CheckId, bool, bool)> = member.rows.doubtful().filter_map(known).collect();
         if let Some(member) = self.members.get_mut(&id) {
-            known.into_iter().for_each(|(check, well, heard)| member.rows.settle(check, well, heard));
+            known.into_iter().for_each(|(check, well, heard)| member.rows.settle(check, well, heard, now));
         }
     }
 
@@ -228,7 +224,7 @@ impl Announcer {
         let config = member.instance.config.clone();
         let Some(require) = &config.require else { return };
         let fallen: Vec<FallenSession> =
-            member.primary.iter().filter_map(|id| self.fallen_session(*id)).collect();
+            member.primary.iter().filter_map(|id| self.fallen_session(*id, &member.rows)).collect();
         if fallen.is_empty() {
             return;
         }
@@ -243,7 +239,7 @@ impl Announcer {
                 // As many as are needed: one that is down for days, or loses packets, slows nothing.
                 let clean = |id: &&CheckId| {
                     let check = self.checks.get(id);
-                    !self.is_unanswered(**id, None)
+                    !self.is_unanswered(**id)
                         && check.is_some_and(|c| c.is_unblemished_since(since - silence))
                 };
                 let unblemished = member.require.iter().filter(clean).count() >= needed;
@@ -276,13 +272,13 @@ impl Announcer {
         self.ask_witnesses(&old, now);
     }
 
-    fn fallen_session(&self, id: CheckId) -> Option<FallenSession> {
+    fn fallen_session(&self, id: CheckId, rows: &Rows) -> Option<FallenSession> {
         let check = self.checks.get(&id).filter(|c| c.verdict() == Verdict::Down)?;
         let (silence, rejoin, hope) = match &check.config.probe {
             model::Probe::Bfd(session) => (session.detection_time(), session.patience(), None),
             model::Probe::Bgp(watched) => {
                 let bgp = self.config.bgp.iter().find(|b| *b.session.name == *watched.peer)?;
-                let rejoin = match bgp.session.passive {
+                let rejoin = match bgp.session.passive && rows.was_cut_off(id) {
                     true => BGP_PASSIVE_REJOIN,
                     false => bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN),
                 };
@@ -297,8 +293,12 @@ impl Announcer {
     /// Sessions of its primary that are down when its own isolation ends have their time from now on.
     fn give_sessions_time(&mut self, id: InstanceId, now: Time) {
         let Some(member) = self.members.get(&id) else { return };
-        let fallen: Vec<CheckId> =
-            member.primary.iter().copied().filter(|id| self.fallen_session(*id).is_some()).collect();
+        let fallen: Vec<CheckId> = member
+            .primary
+            .iter()
+            .copied()
+            .filter(|id| self.fallen_session(*id, &member.rows).is_some())
+            .collect();
         let Some(member) = self.members.get_mut(&id).filter(|_| !fallen.is_empty()) else { return };
         fallen.into_iter().for_each(|check| member.rows.begin_anew(check, now));
         let required = member.require.clone();
@@ -330,7 +330,7 @@ impl Announcer {
         }
         self.stale.insert(id);
         loop {
-            self.judge_rows(id);
+            self.judge_rows(id, now);
             self.judge_sessions(id, now);
             let Some(member) = self.members.get(&id) else { return };
             let inputs = self.inputs(member, now);

@@ -128,30 +128,30 @@ pub fn heard(config: &Require, checks: &[&Check], moment: Time) -> bool {
     are_enough(config, checks, |c| c.last_success_known() >= Some(moment))
 }
 
-/// Was our own line well when a probe of the primary's was lost that was sent at `moment`? All that is required was probed
-/// together with it, and only those probes can say: an answer before or after it may be that of a line that bounces.
-/// `is_unanswered` tells of a probe that was sent since then and before the last one that succeeded. None: not known yet.
-pub fn vouched(
-    config: &Require,
-    checks: &[&Check],
-    moment: Time,
-    is_unanswered: impl Fn(&Check) -> bool,
-) -> Option<bool> {
-    let is_sound = |c: &Check| c.verdict() == Verdict::Up && c.last_trouble_sent() < Some(moment);
-    if are_enough(config, checks, |c| {
-        is_sound(c) && c.last_success_sent() >= Some(moment) && !is_unanswered(c)
-    }) {
+/// Was our own line well when a probe of the primary's was lost? `says` tells what each required check says of that moment, if
+/// that is known. None: it is not known yet.
+pub fn vouched(config: &Require, checks: &[&Check], says: impl Fn(&Check) -> Option<bool>) -> Option<bool> {
+    let words: Vec<(&Check, Option<bool>)> = checks.iter().map(|c| (*c, says(c))).collect();
+    let asked = words.iter().any(|(c, word)| *word == Some(true) && !is_session(c));
+    let counts = |(c, word): &&(&Check, Option<bool>)| {
+        *word == Some(true) || (word.is_none() && asked && is_session(c) && c.verdict() == Verdict::Up)
+    };
+    let needed = config.up_when.needed(checks.len());
+    if words.iter().filter(counts).count() >= needed {
         return Some(true);
     }
-    let sound = checks.iter().filter(|c| is_sound(c)).count();
-    (sound < config.up_when.needed(checks.len())).then_some(false)
+    let possible = words.iter().filter(|(_, word)| *word != Some(false)).count();
+    (possible < needed).then_some(false)
+}
+
+/// A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
+fn is_session(check: &Check) -> bool {
+    matches!(check.config.probe, Probe::Bgp(_))
 }
 
 fn are_enough(config: &Require, checks: &[&Check], is_fresh: impl Fn(&Check) -> bool) -> bool {
     let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && is_fresh(c);
-    // A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
-    let is_session = |c: &&Check| matches!(c.config.probe, Probe::Bgp(_));
-    let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(&c));
+    let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(c));
     let counts = |c: &&Check| is_fresh(c) || (asked && is_session(c) && c.verdict() == Verdict::Up);
     checks.iter().copied().filter(counts).count() >= config.up_when.needed(checks.len())
 }

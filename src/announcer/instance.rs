@@ -28,7 +28,8 @@ pub struct Inputs {
     pub primary: Option<PrimaryView>,
     /// Its `require`.
     pub require: RequireView,
-    /// A required check has answered a probe that was sent after the primary's first failure: we are not cut off.
+    /// What is required has answered so that the primary's failures are not ours ([`super::witness`]). (SPEC asks for an answer to a
+    /// probe that was sent after the first failure; but who was cut off after that one would then pass.)
     pub witnessed: bool,
     /// It has, but it may be we who were cut off, and a session of the primary's has until then to come back.
     pub returning: Option<Time>,
@@ -199,7 +200,7 @@ impl Instance {
         }
     }
 
-    /// True while a takeover waits for nothing but a witness: then the required checks are to be probed at once.
+    /// True in the states from which a takeover may follow: then a failure of the primary's is reason to probe what is required.
     pub fn could_take_over(&self) -> bool {
         matches!(self.phase, Phase::Init { resumed: false, .. } | Phase::Backup { .. } | Phase::Fault { .. })
     }
@@ -518,7 +519,7 @@ impl Instance {
                 PrimaryState::Down => Call::Stay {
                     reason: match inputs.returning {
                         None => format!(
-                            "the primary seems down ({}), but nothing that we require has answered since: it may be us",
+                            "the primary seems down ({}), but what we require has not answered together with it: it may be us",
                             p.reason
                         ),
                         Some(_) => format!(

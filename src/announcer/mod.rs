@@ -99,7 +99,7 @@ pub struct Announcer {
     timers: Timers,
     outstanding: BTreeMap<ProbeId, Outstanding>,
     /// Checks with a witness probe under way.
-    asked: HashMap<CheckId, Time>,
+    asked: HashMap<CheckId, Vec<Time>>,
     effects: VecDeque<Effect>,
     own: Arc<OwnPrefixes>,
     next_id: u64,

@@ -1,5 +1,6 @@
 //! From probes to verdicts: when one goes out, when its time is up, what its answer changes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,16 @@ use super::conduct::Member;
 use super::effect::{Level, Sample};
 use super::event::{Outcome, ProbeId};
 use super::gate;
+use super::journal::State;
 use super::timers::{CheckId, InstanceId, Timer};
 use super::{Announcer, Effect, LATE};
 use crate::config::model;
 use crate::fib::object::LinkState;
-use crate::health::{Check, Verdict};
+use crate::health::{Check, Verdict, is_together};
 use crate::time::Time;
+
+/// Witnesses of one check that may be under way when another one is wanted: who answers slowly is not to be overrun.
+const ESCORTS: usize = 2;
 
 /// A probe that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,8 +76,11 @@ impl Announcer {
     /// The probe is no longer under way.
     fn take_probe(&mut self, id: ProbeId) -> Option<Outstanding> {
         let probe = self.outstanding.remove(&id)?;
-        if probe.errand == Errand::Witness && self.asked.get(&probe.check) == Some(&probe.sent) {
-            self.asked.remove(&probe.check);
+        if let Some(asked) = self.asked.get_mut(&probe.check).filter(|_| probe.errand == Errand::Witness) {
+            asked.retain(|sent| *sent != probe.sent);
+            if asked.is_empty() {
+                self.asked.remove(&probe.check);
+            }
         }
         Some(probe)
     }
@@ -101,9 +109,17 @@ impl Announcer {
         };
         let threshold = check.threshold();
         match threshold.to_down() {
-            None => true,
+            None => self.users_of(id).iter().any(|user| self.is_unproved(id, *user)),
             Some(lacking) => lacking == 1 && threshold.failures() > 0,
         }
+    }
+
+    /// It is that instance's primary, and nothing has confirmed yet that it is dead. (What is seen in FAULT will not count.)
+    fn is_unproved(&self, primary: CheckId, user: InstanceId) -> bool {
+        self.members.get(&user).is_some_and(|m| {
+            let counts = !matches!(m.instance.state(), State::Fault | State::Stop);
+            counts && m.primary.contains(&primary) && !m.rows.is_confirmed(primary)
+        })
     }
 
     /// Together with all that its instances require: what is asked before or after it says little of our line just then.
@@ -113,9 +129,38 @@ impl Announcer {
     }
 
     fn ask_escort(&mut self, primary: CheckId, now: Time) {
-        let mut required = self.required_with(primary);
-        required.retain(|id| self.asked.get(id) != Some(&now));
-        self.ask(&required, now);
+        let required = self.required_with(primary, |id, _| self.is_unproved(primary, id));
+        let room = |id: &CheckId| self.asked.get(id).is_none_or(|asked| asked.len() < ESCORTS);
+        let fresh: Vec<CheckId> =
+            required.into_iter().filter(|id| room(id) && !self.was_asked(*id, now)).collect();
+        self.ask(&fresh, now);
+    }
+
+    /// True if it was probed as a witness at that moment, or is told of.
+    fn was_asked(&self, id: CheckId, moment: Time) -> bool {
+        let Some(check) = self.checks.get(&id) else { return false };
+        check.testimony(moment).is_some() || self.is_asked(id, moment)
+    }
+
+    fn is_asked(&self, id: CheckId, moment: Time) -> bool {
+        self.asked.get(&id).is_some_and(|asked| asked.iter().any(|sent| is_together(*sent, moment)))
+    }
+
+    /// What a required check says of our own line at `moment`: that of a probe which was sent then, and of no other. (An answer
+    /// before or after it may be that of a line that bounces.) None: it is not known yet.
+    pub(super) fn says(&self, check: &Check, moment: Time) -> Option<bool> {
+        if check.verdict() != Verdict::Up {
+            return Some(false);
+        }
+        if check.is_told() {
+            let is_fresh = check.last_success_sent() >= Some(moment);
+            return if check.was_late(moment) { Some(false) } else { is_fresh.then_some(true) };
+        }
+        let id = self.check_ids.get(&check.config.name)?;
+        match self.is_asked(*id, moment) {
+            true => None,
+            false => Some(check.testimony(moment).unwrap_or(false)),
+        }
     }
 
     fn send_probe(&mut self, check: CheckId, errand: Errand, now: Time) {
@@ -127,7 +172,7 @@ impl Announcer {
         let id = ProbeId(self.next_probe);
         self.outstanding.insert(id, Outstanding { check, sent: now, errand });
         if errand == Errand::Witness {
-            self.asked.insert(check, now);
+            self.asked.entry(check).or_default().push(now);
         }
         self.timers.set(Timer::ProbeTimeout(id), Some(now + config.timeout));
         // What the primary does must not be asked of ourselves; a service of our own may well be.
@@ -157,6 +202,9 @@ impl Announcer {
         let Some(check) = self.checks.get_mut(&probe.check) else { return };
         let succeeded = matches!(outcome, Outcome::Success { .. });
         let failed = matches!(outcome, Outcome::Failure(_));
+        if probe.errand == Errand::Witness {
+            check.testify(probe.sent, succeeded);
+        }
         if probe.errand == Errand::Witness && !succeeded {
             // Not counted, but not forgotten: what it should have been a witness of is in doubt.
             check.note_trouble(probe.sent, now);
@@ -165,17 +213,24 @@ impl Announcer {
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
         // A window that is not full has old failures in it: they must not speak for a row that begins later.
-        let needed = check.config.fall.failures();
+        let is_single = check.config.fall.failures() == 1;
+        let is_down = check.verdict() == Verdict::Down;
         let row_is_over = check.threshold().failures() == 0 || check.verdict() != Verdict::Down;
         if changed {
             self.report_verdict(probe.check, before);
         }
         if failed {
-            match (probe.errand, needed) {
-                (Errand::Escorted, _) => self.note_failure(probe.check, Some(probe.sent), now),
-                (_, 1) => self.note_single(probe.check, now),
-                _ => self.note_failure(probe.check, None, now),
-            }
+            let asked = match probe.errand {
+                Errand::Escorted => Some(probe.sent),
+                // Who wants that one failure decides does not want to wait for a second one: asked after it, but at once.
+                _ if is_single => {
+                    self.ask_escort(probe.check, now);
+                    Some(now)
+                }
+                _ => None,
+            };
+            // In a window one that decides nothing may be followed by one that does, and only that one counts.
+            self.note_failure(probe.check, asked.filter(|_| is_down), now);
             self.call_witnesses(probe.check, now);
         } else if succeeded {
             self.note_success(probe.check, row_is_over, now);
@@ -193,19 +248,21 @@ impl Announcer {
         self.emit(Effect::Sample(Sample { sent, check, outcome: outcome.clone(), took }));
     }
 
-    /// `asked`: what is required was probed then, as far as it goes by that failure.
+    /// `asked`: what is required was to be probed then, to judge this failure by.
     fn note_failure(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
         for id in self.users_of(check) {
-            if let Some(member) = self.members.get_mut(&id).filter(|m| m.primary.contains(&check)) {
-                member.rows.failed(check, asked, now);
+            let Some(member) = self.members.get(&id).filter(|m| m.primary.contains(&check)) else { continue };
+            let is_known = |id: &&CheckId| {
+                let is_told = self.checks.get(id).is_some_and(Check::is_told);
+                is_told || asked.is_some_and(|asked| self.was_asked(**id, asked))
+            };
+            let needed =
+                member.instance.config.require.as_ref().map(|r| r.up_when.needed(member.require.len()));
+            let was_asked = member.require.iter().filter(is_known).count() >= needed.unwrap_or(0);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.rows.failed(check, asked.filter(|_| was_asked), now);
             }
         }
-    }
-
-    /// A failure that has to do alone: who wants that does not want to wait for a second one.
-    fn note_single(&mut self, check: CheckId, now: Time) {
-        self.note_failure(check, Some(now), now);
-        self.ask_escort(check, now);
     }
 
     /// A success ends the check's own row of failures, and may be the witness that other rows wait for.
@@ -222,12 +279,22 @@ impl Announcer {
                 continue;
             };
             let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
-            again.extend(member.rows.witness(|began| gate::witnessed(require, &required, began)));
+            let is_down = |id: CheckId| {
+                self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told())
+            };
+            again.extend(member.rows.stir(is_down, |since| gate::witnessed(require, &required, since)));
         }
-        // Down already, and only now it is known that we are not cut off: do not wait for the next turn.
-        let is_down =
-            |id: &CheckId| self.checks.get(id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
-        again.retain(is_down);
+        if again.is_empty() {
+            return;
+        }
+        // Down already, and only now it is known that we are not cut off: do not wait for the next turn (unless it has just been).
+        let answered = self.checks.get(&check).and_then(Check::last_success_sent);
+        let escorted = self.outstanding.values().filter(|o| o.errand == Errand::Escorted);
+        let covered: HashSet<CheckId> =
+            escorted.filter(|o| Some(o.sent) >= answered).map(|o| o.check).collect();
+        again.retain(|id| !covered.contains(id));
+        again.sort_unstable();
+        again.dedup();
         for id in again {
             self.send_escorted(id, now);
         }
@@ -259,17 +326,21 @@ impl Announcer {
     }
 
     /// A primary's check failed: whatever its instances require is asked at once, so that our own isolation shows
-    /// before the fall is complete.
+    /// before the fall is complete. (After the first failure they are asked together with the next probe, if that may decide.)
     fn call_witnesses(&mut self, failed: CheckId, now: Time) {
-        let required = self.required_with(failed);
-        self.ask_witnesses(&required, now);
+        let first = self.checks.get(&failed).is_none_or(|c| c.is_told() || c.threshold().failures() == 1);
+        if first || !self.may_prove_death(failed) {
+            let required = self.required_with(failed, |_, member| member.instance.could_take_over());
+            self.ask_witnesses(&required, now);
+        }
     }
 
-    /// What the instances require that may take over from that primary.
-    fn required_with(&self, primary: CheckId) -> Vec<CheckId> {
+    /// What those instances require whose primary that is.
+    fn required_with(&self, primary: CheckId, wants: impl Fn(InstanceId, &Member) -> bool) -> Vec<CheckId> {
         let mut wanted: Vec<CheckId> = Vec::new();
-        for user in self.users_of(primary).iter().filter_map(|id| self.members.get(id)) {
-            if user.instance.could_take_over() && user.primary.contains(&primary) {
+        for id in self.users_of(primary) {
+            if let Some(user) = self.members.get(&id).filter(|m| m.primary.contains(&primary) && wants(id, m))
+            {
                 wanted.extend(&user.require);
             }
         }
@@ -312,11 +383,11 @@ impl Announcer {
         }
     }
 
-    /// True while a probe of it is under way that went out `since` then, and before the last one that succeeded: nobody knows yet
-    /// whether that one was lost.
-    pub(super) fn is_unanswered(&self, id: CheckId, since: Option<Time>) -> bool {
+    /// True while a probe of it is under way that went out before the last one that succeeded: nobody knows yet whether that
+    /// one was lost.
+    pub(super) fn is_unanswered(&self, id: CheckId) -> bool {
         let Some(seen) = self.checks.get(&id).and_then(Check::last_success_sent) else { return false };
-        self.outstanding.values().any(|o| o.check == id && Some(o.sent) >= since && o.sent < seen)
+        self.outstanding.values().any(|o| o.check == id && o.sent < seen)
     }
 
     /// What a check that is told would be told now; None if it is not such a check, or nothing is known yet.

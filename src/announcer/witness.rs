@@ -2,8 +2,9 @@
 //!
 //! A standby that is cut off sees its primary fail, and when it is back it sees its uplink answer, perhaps before the
 //! primary does: failures, then a witness, and yet the primary is well. So a row of failures counts only once it is
-//! *confirmed*: one of them is of a probe that went out together with probes of all that is required, and those were
-//! answered. What was answered before or after it proves nothing: a line may bounce.
+//! *confirmed*: one of them, which found the check down or made it so, is of a probe that went out together with probes of all
+//! that is required, and those were answered. What was answered before or after it proves nothing: a line may bounce. (Where a
+//! single failure decides they are sent right after it. Of a link the kernel tells, so any answer since then will do.)
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
@@ -83,10 +84,10 @@ pub struct Look {
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    /// When its first failure became known.
-    began: Time,
-    /// What we require was seen to answer since then.
-    witnessed: bool,
+    /// When its first failure became known, or what was in doubt turned out to prove nothing.
+    since: Time,
+    /// What we require was seen to answer since then, and the primary was probed at once.
+    stirred: bool,
     /// When a failure's probe was sent of which it is not known yet whether our own line was well.
     doubtful: Option<Time>,
     /// It was, for one of them.
@@ -99,23 +100,24 @@ impl Rows {
     /// A probe of the primary has failed. `asked`: what is required was probed then, together with it. Later failures do not
     /// move that: what takes longer to answer than the primary takes to fail anew would never be in time.
     pub fn failed(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
-        let fresh = Row { began: now, witnessed: false, doubtful: None, confirmed: false, blurred: 0 };
+        let fresh = Row { since: now, stirred: false, doubtful: None, confirmed: false, blurred: 0 };
         let row = self.rows.entry(check).or_insert(fresh);
         row.doubtful = row.doubtful.or(asked);
     }
 
-    /// The failures that are in doubt, by when their probes were sent.
-    pub fn doubtful(&self) -> impl Iterator<Item = (CheckId, Time)> {
-        self.rows.iter().filter(|(_, row)| !row.confirmed).filter_map(|(id, row)| Some((*id, row.doubtful?)))
+    /// The failures that are in doubt: when their probes were sent, and since when nothing is known.
+    pub fn doubtful(&self) -> impl Iterator<Item = (CheckId, Time, Time)> {
+        let unproved = self.rows.iter().filter(|(_, row)| !row.confirmed);
+        unproved.filter_map(|(id, row)| Some((*id, row.doubtful?, row.since)))
     }
 
-    /// It is known now whether our own line was well when that one in doubt was sent. If not: has anything that we require
-    /// been `heard` of that was asked since?
-    pub fn settle(&mut self, check: CheckId, was_well: bool, heard: bool) {
+    /// It is known now whether our own line was well when that one in doubt was sent. If not: was what we require `heard` of
+    /// nevertheless?
+    pub fn settle(&mut self, check: CheckId, was_well: bool, heard: bool, now: Time) {
         if let Some(row) = self.rows.get_mut(&check) {
-            row.doubtful = None;
             row.blurred += u32::from(heard && !was_well);
             row.confirmed = was_well || row.blurred >= WAITS;
+            (row.doubtful, row.since, row.stirred) = (None, now, false);
         }
     }
 
@@ -182,15 +184,26 @@ impl Rows {
         self.fallen.get(&check)?.lacks
     }
 
-    /// Marks every row that `witnessed` says (by the time it began) has a witness now; returns those that are new.
-    pub fn witness(&mut self, witnessed: impl Fn(Time) -> bool) -> Vec<CheckId> {
-        let fresh = self.rows.iter_mut().filter(|(_, row)| !row.witnessed && witnessed(row.began));
-        fresh
-            .map(|(id, row)| {
-                row.witnessed = true;
-                *id
-            })
-            .collect()
+    /// Something that we require has answered: which of those that are down are to be probed at once? `witnessed` says (by the
+    /// time since when nothing is known) whether enough of it has.
+    pub fn stir(
+        &mut self,
+        is_down: impl Fn(CheckId) -> bool,
+        witnessed: impl Fn(Time) -> bool,
+    ) -> Vec<CheckId> {
+        let idle = |row: &Row| !row.confirmed && !row.stirred && row.doubtful.is_none();
+        let rows =
+            self.rows.iter_mut().filter(|(id, row)| idle(row) && is_down(**id) && witnessed(row.since));
+        rows.map(|(id, row)| {
+            row.stirred = true;
+            *id
+        })
+        .collect()
+    }
+
+    /// True if our own isolation has cost that session, or may have.
+    pub fn was_cut_off(&self, check: CheckId) -> bool {
+        self.fallen.get(&check).is_some_and(|f| f.was_cut_off)
     }
 
     /// True if the row of that check is confirmed, or that session has had its time.
@@ -272,19 +285,16 @@ mod tests {
     fn a_row_is_confirmed_by_a_failure_that_is_vouched_for() {
         let mut rows = Rows::default();
         rows.failed(PING, None, at(2));
-        assert!(rows.witness(|_| false).is_empty());
-        assert_eq!(rows.witness(|began| began == at(2)), [PING]);
-        assert_eq!(rows.witness(|_| true), [], "once");
-        let doubtful = |rows: &Rows| rows.doubtful().collect::<Vec<_>>();
+        let doubtful = |rows: &Rows| rows.doubtful().map(|(_, sent, _)| sent).collect::<Vec<_>>();
         assert_eq!(doubtful(&rows), [], "nothing was asked together with it");
         rows.failed(PING, Some(at(3)), at(4));
         rows.failed(PING, Some(at(4)), at(5));
-        assert_eq!(doubtful(&rows), [(PING, at(3))], "the first, until it is known");
-        rows.settle(PING, false, false);
+        assert_eq!(doubtful(&rows), [at(3)], "the first, until it is known");
+        rows.settle(PING, false, false, at(5));
         assert_eq!((doubtful(&rows), rows.is_confirmed(PING)), (vec![], false));
         rows.failed(PING, Some(at(5)), at(6));
-        assert_eq!(doubtful(&rows), [(PING, at(5))]);
-        rows.settle(PING, true, true);
+        assert_eq!(doubtful(&rows), [at(5)]);
+        rows.settle(PING, true, true, at(6));
         assert!(rows.is_confirmed(PING));
         rows.failed(PING, Some(at(7)), at(8));
         assert_eq!(doubtful(&rows), []);
@@ -293,11 +303,30 @@ mod tests {
         for n in 1..=WAITS {
             assert!(!rows.is_confirmed(PING), "{n}");
             rows.failed(PING, Some(at(9)), at(9));
-            rows.settle(PING, false, true);
+            rows.settle(PING, false, true, at(9));
         }
         assert!(rows.is_confirmed(PING), "who loses packets all the time");
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
+    }
+
+    /// What is down and unproved is probed as soon as what is required answers, once for each time that it turned out to prove
+    /// nothing.
+    #[test]
+    fn a_row_that_proves_nothing_is_stirred_by_the_next_answer() {
+        let mut rows = Rows::default();
+        rows.failed(PING, None, at(2));
+        assert_eq!(rows.stir(|_| false, |_| true), [], "not down yet");
+        assert_eq!(rows.stir(|_| true, |_| false), [], "no answer since then");
+        assert_eq!(rows.stir(|_| true, |since| since == at(2)), [PING]);
+        assert_eq!(rows.stir(|_| true, |_| true), [], "once");
+        rows.failed(PING, Some(at(3)), at(4));
+        rows.settle(PING, false, true, at(5));
+        assert_eq!(rows.stir(|_| true, |since| since == at(5)), [PING]);
+        rows.failed(PING, Some(at(6)), at(7));
+        rows.settle(PING, false, true, at(8));
+        rows.failed(PING, Some(at(9)), at(9));
+        assert_eq!(rows.stir(|_| true, |_| true), [], "it is in doubt already");
     }
 
     const LOOK: Look = Look {

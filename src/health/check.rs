@@ -1,5 +1,6 @@
 //! One check at run time: its schedule, its counts, and why its verdict is what it is.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,18 @@ use crate::announcer::event::Outcome;
 use crate::announcer::measure::CheckTally;
 use crate::config::model;
 use crate::time::Time;
+
+/// Two probes so close to each other met the same line.
+const TOGETHER: Duration = Duration::from_millis(1);
+
+/// So long it is known what came of a witness, longer than the slowest probe takes; and no more of them.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const TESTIMONY: usize = 256;
+
+/// True if a witness that was asked at `witness` speaks for `moment`.
+pub fn is_together(witness: Time, moment: Time) -> bool {
+    witness <= moment && moment < witness + TOGETHER
+}
 
 /// A check at run time.
 #[derive(Clone, Debug)]
@@ -26,6 +39,10 @@ pub struct Check {
     trouble: Option<Seen>,
     /// Of a session: it is asked for a sign of life since then, and has not given one.
     asked: Option<Time>,
+    /// The last time that it took long to give one: from the question to the answer.
+    late: Option<(Time, Time)>,
+    /// Probes that were sent as witnesses: when, and whether they were answered. The newest last.
+    testimony: VecDeque<(Time, bool)>,
     tally: CheckTally,
 }
 
@@ -50,6 +67,8 @@ impl Check {
             last_success: None,
             trouble: None,
             asked: None,
+            late: None,
+            testimony: VecDeque::new(),
             tally: CheckTally::default(),
             config,
         }
@@ -122,10 +141,31 @@ impl Check {
     /// It gave one. Whoever took longer than `prompt` may have been beyond a line that was cut meanwhile: what asks is sent
     /// again until it is answered.
     pub fn answered(&mut self, prompt: Duration, now: Time) {
-        if self.asked.take().is_some_and(|asked| now.since(asked) > prompt) {
-            // Whatever else was asked until now may have met the same line.
-            self.note_trouble(now, now);
+        if let Some(asked) = self.asked.take().filter(|asked| now.since(*asked) > prompt) {
+            self.note_trouble(asked, now);
+            self.late = Some((asked, now));
         }
+    }
+
+    /// Of a session: may a question that it was asked at `moment` have been answered late, or has it been in trouble since?
+    pub fn was_late(&self, moment: Time) -> bool {
+        let is_in = |(asked, known): &(Time, Time)| (*asked..=*known).contains(&moment);
+        self.late.as_ref().is_some_and(is_in) || self.last_trouble_sent() >= Some(moment)
+    }
+
+    /// A probe that was sent as a witness has come to an end.
+    pub fn testify(&mut self, sent: Time, answered: bool) {
+        self.testimony.push_back((sent, answered));
+        let is_old = |(at, _): &(Time, bool)| *at + REMEMBERED < sent;
+        while self.testimony.len() > TESTIMONY || self.testimony.front().is_some_and(is_old) {
+            self.testimony.pop_front();
+        }
+    }
+
+    /// Whether the probe was answered that was sent as a witness at `moment`, or shortly before it; None if there is none.
+    pub fn testimony(&self, moment: Time) -> Option<bool> {
+        let newest_first = self.testimony.iter().rev();
+        newest_first.copied().find(|(sent, _)| is_together(*sent, moment)).map(|(_, answered)| answered)
     }
 
     /// All that it has seen, for the metrics.

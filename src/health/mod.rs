@@ -4,5 +4,5 @@ pub mod check;
 pub mod schedule;
 pub mod threshold;
 
-pub use check::Check;
+pub use check::{Check, is_together};
 pub use threshold::{Threshold, Verdict};

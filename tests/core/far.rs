@@ -70,6 +70,15 @@ impl Far {
         Some(format!("{} closed, {}", self.names.get(&peer)?, said.unwrap_or("without a word".into())))
     }
 
+    /// Its last words on the connection.
+    pub fn notifies(&self, name: &str, cause: Cause) -> (PeerId, PeerEvent) {
+        let (id, _) = self.names.iter().find(|(_, n)| *n == name).expect("a peer of that name");
+        let (conn, _) = self.live[id];
+        let mut octets = Vec::new();
+        Notification::new(cause).put(&mut octets);
+        (*id, PeerEvent::Received { conn, octets })
+    }
+
     /// The connection breaks.
     pub fn breaks(&mut self, name: &str) -> (PeerId, PeerEvent) {
         let (id, _) = self.names.iter().find(|(_, n)| *n == name).expect("a peer of that name");

@@ -56,6 +56,29 @@ fn an_isolation_that_begins_is_no_reason_for_a_takeover() {
     }
 }
 
+/// The same with a window: a failure that was proved, but decided nothing, does not speak for the one that does.
+#[test]
+fn an_isolation_that_begins_with_a_window_is_no_reason_either() {
+    let quick = with(
+        STANDBY,
+        "timeout = \"800ms\"\nfall = 3",
+        "timeout = \"300ms\"\nfall = { failures = 3, of = 5 }",
+    );
+    let (good, bad) = (Target::Answers(40 * MS), Target::Silent);
+    let turns = [&bad, &good, &good, &good, &bad, &bad, &good].map(Target::clone).to_vec();
+    for after in (20..650u32).step_by(45) {
+        let mut rig = Rig::settled(&quick);
+        rig.set("ping", Target::Turns(turns.clone()));
+        rig.until("the first", 2 * SECOND, |r| r.check("ping").failures == 1);
+        rig.run(5 * SECOND + after * MS);
+        assert_eq!((rig.check("ping").failures, rig.verdict("ping").as_str()), (2, "up"));
+        rig.set("ping", Target::Silent);
+        rig.set("uplink", Target::Silent);
+        rig.run(30 * SECOND);
+        assert_eq!(rig.states("a"), [State::Fault], "cut {after} ms after it: {:?}", rig.records);
+    }
+}
+
 /// FIELD 8, by a line that bounces: it is back for long enough that a witness answers, and gone when the next probe is sent.
 #[test]
 fn an_uplink_that_bounces_is_no_reason_for_a_takeover() {
@@ -95,10 +118,13 @@ fn an_uplink_that_bounces_is_no_reason_for_a_takeover() {
 #[test]
 fn an_uplink_that_loses_packets_is_no_isolation() {
     let (well, lost) = (Target::Answers(MS), Target::Silent);
+    // Two of a cluster: one is slow, the other refuses.
+    let two = vec![Target::Answers(700 * MS), Target::Refuses(MS)];
     for turns in [
         vec![well.clone(), lost.clone()],
         vec![well.clone(), lost.clone(), lost.clone()],
         vec![lost, well.clone(), well],
+        two,
     ] {
         let mut rig = Rig::settled(STANDBY);
         rig.set("uplink", Target::Turns(turns.clone()));

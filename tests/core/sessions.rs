@@ -221,3 +221,23 @@ fn after_our_isolation_a_passive_session_has_the_peers_time() {
     let took = connected().until_state("a", State::Master, 600 * SECOND);
     assert!((150..=153).contains(&took.as_secs()), "{took:?}");
 }
+
+/// The last words of a required session are no sign that our line is well: it is down with them.
+#[test]
+fn a_notification_is_no_witness() {
+    let isp =
+        with(&with_isp(&standby("")), "name = \"hk-1\"", "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"");
+    let mut rig =
+        Rig::new(&with(&isp, "\"uplink\", \"isp-session\"], up_when = \"any\"", "\"isp-session\"]"));
+    rig.run(60 * SECOND);
+    assert_eq!((rig.state("a"), rig.instance("a").require.as_deref()), (State::Backup, Some("met")));
+    isolate(&mut rig, true);
+    rig.set("ping", Target::Silent);
+    rig.run(10 * SECOND);
+    assert_eq!((rig.state("a"), rig.verdict("ping").as_str()), (State::Backup, "down"));
+    let (peer, event) = rig.far.notifies("isp", Cause::HOLD_TIMER_EXPIRED);
+    rig.tell(Event::Bgp { peer, event });
+    rig.run(SECOND);
+    assert!(!rig.states("a").contains(&State::Master), "{:?}", rig.records);
+    assert_eq!(rig.state("a"), State::Fault);
+}

@@ -59,6 +59,7 @@ impl World {
             && self.neighbours.iter().all(|n| n.is_up() && !n.is_admin_down())
             && !self.net.primary_dead
             && !self.net.http_dead
+            && !self.net.gateway_bfd_dead
             && !self.net.uplink_dead;
         self.net.primary_dead = true;
         self.clean_death = (clean && self.net.loss == 0.0).then_some(self.now);
