@@ -11,7 +11,7 @@ use super::journal::{State, Timeline};
 use super::memory::Remembered;
 use super::scripts::{Action, Job, Scripts};
 use super::timers::{CheckId, InstanceId, Timer};
-use super::witness::{Look, Rows};
+use super::witness::{Doubt, Look, Rows};
 use super::{Announcer, Effect, Legacy, Stopping};
 use crate::config::model::{self, Name};
 use crate::fib::desired;
@@ -208,13 +208,19 @@ impl Announcer {
         let Some(member) = self.members.get(&id) else { return };
         let Some(require) = member.instance.config.require.clone() else { return };
         let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
-        let known = |(check, moment, since): (CheckId, Time, Time)| {
-            let was_well = gate::vouched(&require, &required, |c| self.says(c, moment))?;
-            Some((check, was_well, gate::heard(&require, &required, since)))
+        let known = |doubt: Doubt| {
+            let was_well = gate::vouched(&require, &required, |c| self.says(c, &doubt))?;
+            Some((doubt.check, was_well, gate::heard(&require, &required, doubt.counted)))
         };
         let known: Vec<(CheckId, bool, bool)> = member.rows.doubtful().filter_map(known).collect();
-        if let Some(member) = self.members.get_mut(&id) {
-            known.into_iter().for_each(|(check, well, heard)| member.rows.settle(check, well, heard, now));
+        let Some(member) = self.members.get_mut(&id) else { return };
+        for (check, was_well, heard) in &known {
+            member.rows.settle(*check, *was_well, *heard, now);
+        }
+        if known.iter().any(|(_, was_well, _)| !was_well) {
+            // As soon as that is answered the primary is probed once more.
+            let required = member.require.clone();
+            self.ask_witnesses(&required, now);
         }
     }
 

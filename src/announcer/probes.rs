@@ -10,11 +10,15 @@ use super::event::{Outcome, ProbeId};
 use super::gate;
 use super::journal::State;
 use super::timers::{CheckId, InstanceId, Timer};
+use super::witness::Doubt;
 use super::{Announcer, Effect, LATE};
 use crate::config::model;
 use crate::fib::object::LinkState;
 use crate::health::{Check, Verdict, is_together};
 use crate::time::Time;
+
+/// A timeout as long as the interval may be seen to be over only after the next probe went out.
+const OVERDUE: Duration = Duration::from_millis(20);
 
 /// Witnesses of one check that may be under way when another one is wanted: who answers slowly is not to be overrun.
 const ESCORTS: usize = 2;
@@ -108,17 +112,25 @@ impl Announcer {
             return false;
         };
         let threshold = check.threshold();
-        match threshold.to_down() {
-            None => self.users_of(id).iter().any(|user| self.is_unproved(id, *user)),
-            Some(lacking) => lacking == 1 && threshold.failures() > 0,
-        }
+        // One whose time is up in this moment is a failure already.
+        let is_long = check.config.timeout + OVERDUE >= check.config.interval;
+        let overdue =
+            || is_long && self.outstanding.values().any(|o| o.check == id && o.errand != Errand::Witness);
+        let may_decide = match threshold.to_down() {
+            None => true,
+            Some(1) => threshold.failures() > 0,
+            Some(2) => overdue(),
+            Some(_) => false,
+        };
+        may_decide && self.users_of(id).iter().any(|user| self.is_unproved(id, *user))
     }
 
     /// It is that instance's primary, and nothing has confirmed yet that it is dead. (What is seen in FAULT will not count.)
     fn is_unproved(&self, primary: CheckId, user: InstanceId) -> bool {
         self.members.get(&user).is_some_and(|m| {
             let counts = !matches!(m.instance.state(), State::Fault | State::Stop);
-            counts && m.primary.contains(&primary) && !m.rows.is_confirmed(primary)
+            let asks = !m.require.is_empty() && m.primary.contains(&primary);
+            counts && asks && !m.rows.is_confirmed(primary)
         })
     }
 
@@ -146,15 +158,20 @@ impl Announcer {
         self.asked.get(&id).is_some_and(|asked| asked.iter().any(|sent| is_together(*sent, moment)))
     }
 
-    /// What a required check says of our own line at `moment`: that of a probe which was sent then, and of no other. (An answer
-    /// before or after it may be that of a line that bounces.) None: it is not known yet.
-    pub(super) fn says(&self, check: &Check, moment: Time) -> Option<bool> {
+    /// What a required check says of our own line at that moment: the answer to the probe that was sent then, and no other. (One
+    /// before or after it may be that of a line that bounces.) A session answers when it is its turn: it has to have done
+    /// so before and after it, and not late. None: it is not known yet.
+    pub(super) fn says(&self, check: &Check, doubt: &Doubt) -> Option<bool> {
+        let moment = doubt.sent;
         if check.verdict() != Verdict::Up {
             return Some(false);
         }
         if check.is_told() {
+            // A failure that decides alone is the first that is known.
+            let before =
+                !check.is_session() || doubt.since >= moment || check.has_testified(doubt.since..=moment);
             let is_fresh = check.last_success_sent() >= Some(moment);
-            return if check.was_late(moment) { Some(false) } else { is_fresh.then_some(true) };
+            return if check.was_late(moment) || !before { Some(false) } else { is_fresh.then_some(true) };
         }
         let id = self.check_ids.get(&check.config.name)?;
         match self.is_asked(*id, moment) {
@@ -326,13 +343,10 @@ impl Announcer {
     }
 
     /// A primary's check failed: whatever its instances require is asked at once, so that our own isolation shows
-    /// before the fall is complete. (After the first failure they are asked together with the next probe, if that may decide.)
+    /// before the fall is complete.
     fn call_witnesses(&mut self, failed: CheckId, now: Time) {
-        let first = self.checks.get(&failed).is_none_or(|c| c.is_told() || c.threshold().failures() == 1);
-        if first || !self.may_prove_death(failed) {
-            let required = self.required_with(failed, |_, member| member.instance.could_take_over());
-            self.ask_witnesses(&required, now);
-        }
+        let required = self.required_with(failed, |_, member| member.instance.could_take_over());
+        self.ask_witnesses(&required, now);
     }
 
     /// What those instances require whose primary that is.

@@ -86,6 +86,8 @@ pub struct Look {
 struct Row {
     /// When its first failure became known, or what was in doubt turned out to prove nothing.
     since: Time,
+    /// The last failure that was counted as blurred, or the first of all.
+    counted: Time,
     /// What we require was seen to answer since then, and the primary was probed at once.
     stirred: bool,
     /// When a failure's probe was sent of which it is not known yet whether our own line was well.
@@ -96,26 +98,44 @@ struct Row {
     blurred: u32,
 }
 
+/// A failure of which it is not known yet whether our own line was well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubt {
+    /// Of this check.
+    pub check: CheckId,
+    /// When its probe was sent, together with probes of what is required.
+    pub sent: Time,
+    /// Since then there is nothing that proves anything.
+    pub since: Time,
+    /// Who has been heard of since then loses packets: it is not silent.
+    pub counted: Time,
+}
+
 impl Rows {
     /// A probe of the primary has failed. `asked`: what is required was probed then, together with it. Later failures do not
     /// move that: what takes longer to answer than the primary takes to fail anew would never be in time.
     pub fn failed(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
-        let fresh = Row { since: now, stirred: false, doubtful: None, confirmed: false, blurred: 0 };
+        let fresh =
+            Row { since: now, counted: now, stirred: false, doubtful: None, confirmed: false, blurred: 0 };
         let row = self.rows.entry(check).or_insert(fresh);
         row.doubtful = row.doubtful.or(asked);
     }
 
-    /// The failures that are in doubt: when their probes were sent, and since when nothing is known.
-    pub fn doubtful(&self) -> impl Iterator<Item = (CheckId, Time, Time)> {
+    /// The failures that are in doubt.
+    pub fn doubtful(&self) -> impl Iterator<Item = Doubt> {
         let unproved = self.rows.iter().filter(|(_, row)| !row.confirmed);
-        unproved.filter_map(|(id, row)| Some((*id, row.doubtful?, row.since)))
+        unproved.filter_map(|(id, row)| {
+            Some(Doubt { check: *id, sent: row.doubtful?, since: row.since, counted: row.counted })
+        })
     }
 
     /// It is known now whether our own line was well when that one in doubt was sent. If not: was what we require `heard` of
     /// nevertheless?
     pub fn settle(&mut self, check: CheckId, was_well: bool, heard: bool, now: Time) {
         if let Some(row) = self.rows.get_mut(&check) {
-            row.blurred += u32::from(heard && !was_well);
+            if heard && !was_well {
+                (row.blurred, row.counted) = (row.blurred + 1, now);
+            }
             row.confirmed = was_well || row.blurred >= WAITS;
             (row.doubtful, row.since, row.stirred) = (None, now, false);
         }
@@ -285,7 +305,7 @@ mod tests {
     fn a_row_is_confirmed_by_a_failure_that_is_vouched_for() {
         let mut rows = Rows::default();
         rows.failed(PING, None, at(2));
-        let doubtful = |rows: &Rows| rows.doubtful().map(|(_, sent, _)| sent).collect::<Vec<_>>();
+        let doubtful = |rows: &Rows| rows.doubtful().map(|doubt| doubt.sent).collect::<Vec<_>>();
         assert_eq!(doubtful(&rows), [], "nothing was asked together with it");
         rows.failed(PING, Some(at(3)), at(4));
         rows.failed(PING, Some(at(4)), at(5));

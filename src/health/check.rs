@@ -41,7 +41,7 @@ pub struct Check {
     asked: Option<Time>,
     /// The last time that it took long to give one: from the question to the answer.
     late: Option<(Time, Time)>,
-    /// Probes that were sent as witnesses: when, and whether they were answered. The newest last.
+    /// Probes that were sent as witnesses: when, and whether they were answered; of a session its signs of life. The newest last.
     testimony: VecDeque<(Time, bool)>,
     tally: CheckTally,
 }
@@ -153,7 +153,7 @@ impl Check {
         self.late.as_ref().is_some_and(is_in) || self.last_trouble_sent() >= Some(moment)
     }
 
-    /// A probe that was sent as a witness has come to an end.
+    /// A probe that was sent as a witness has come to an end (or, of a session, it gave a sign of life).
     pub fn testify(&mut self, sent: Time, answered: bool) {
         self.testimony.push_back((sent, answered));
         let is_old = |(at, _): &(Time, bool)| *at + REMEMBERED < sent;
@@ -166,6 +166,11 @@ impl Check {
     pub fn testimony(&self, moment: Time) -> Option<bool> {
         let newest_first = self.testimony.iter().rev();
         newest_first.copied().find(|(sent, _)| is_together(*sent, moment)).map(|(_, answered)| answered)
+    }
+
+    /// Of a session: did it give a sign of life in that time?
+    pub fn has_testified(&self, within: std::ops::RangeInclusive<Time>) -> bool {
+        self.testimony.iter().rev().any(|(at, _)| within.contains(at))
     }
 
     /// All that it has seen, for the metrics.

@@ -428,3 +428,27 @@ fn a_flapping_uplink_of_one_does_not_keep_another_from_its_takeover() {
     rig.run(6 * SECOND);
     assert_eq!(rig.state("a"), State::Master);
 }
+
+/// Two instances go by one primary: what one of them does not need (any more) is asked for the other.
+#[test]
+fn one_that_requires_nothing_takes_no_witness_from_the_other() {
+    let uplink = "host = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"";
+    let slow =
+        with(&standby("takeover_delay = \"30s\""), uplink, "host = \"203.0.113.1\"\ninterval = \"60s\"");
+    let mut rig =
+        Rig::new(&format!("{slow}\n[[instance]]\nname = \"b\"\nprimary = {{ checks = [\"ping\"] }}\n"));
+    rig.run(90 * SECOND);
+    rig.set("ping", Target::Silent);
+    rig.until("down", 5 * SECOND, |r| r.verdict("ping") == "down");
+    let took = rig.until_state("a", State::Master, 100 * SECOND);
+    assert!(took <= 31 * SECOND, "{took:?}");
+}
+
+/// A timeout may be as long as the interval, and is seen to be over a moment later.
+#[test]
+fn the_third_failure_decides_though_it_takes_the_whole_interval() {
+    let mut rig = Rig::settled(&with(STANDBY, "timeout = \"800ms\"", "timeout = \"1s\""));
+    rig.set("ping", Target::Silent);
+    rig.until("down", 6 * SECOND, |r| r.verdict("ping") == "down");
+    assert!(rig.until_state("a", State::Master, SECOND) <= 100 * MS);
+}
