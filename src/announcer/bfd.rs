@@ -244,7 +244,7 @@ impl Announcer {
             // A Poll goes out with one of the next packets, and again with each until it is answered.
             check_of.answered(check_of.config.interval * 2, now);
             check_of.seen_well(since);
-            check_of.testify(now, true);
+            check_of.testify_alive(now);
             if check_of.verdict() == Verdict::Up {
                 self.note_success(check, true, now);
                 self.reconsider(check, false, now);

@@ -299,7 +299,7 @@ impl Announcer {
             if let Some(seen) = self.checks.get_mut(&check) {
                 seen.answered(PROMPT, now);
                 seen.seen_well(now);
-                seen.testify(now, true);
+                seen.testify_alive(now);
                 self.note_success(check, false, now);
                 self.reconsider(check, false, now);
             }

@@ -315,7 +315,8 @@ impl Announcer {
     /// takeover waits for, its failure the confirmation.
     pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
         for id in self.users_of(check) {
-            if !(changed || self.members.get(&id).is_some_and(|m| m.waits_for_witness)) {
+            let waits = |m: &Member| m.waits_for_witness || m.rows.is_in_doubt();
+            if !(changed || self.members.get(&id).is_some_and(waits)) {
                 continue;
             }
             if self.doubted.is_some() {

@@ -116,11 +116,12 @@ impl Announcer {
         let is_long = check.config.timeout + OVERDUE >= check.config.interval;
         let overdue =
             || is_long && self.outstanding.values().any(|o| o.check == id && o.errand != Errand::Witness);
-        let may_decide = match threshold.to_down() {
-            None => true,
-            Some(1) => threshold.failures() > 0,
-            Some(2) => overdue(),
-            Some(_) => false,
+        // Down or not: after a success, which was one too few, there has to be a whole fall again.
+        let may_decide = match check.config.fall.failures().saturating_sub(threshold.failures()) {
+            0 => true,
+            1 => threshold.failures() > 0,
+            2 => overdue(),
+            _ => false,
         };
         may_decide && self.users_of(id).iter().any(|user| self.is_unproved(id, *user))
     }
@@ -160,18 +161,19 @@ impl Announcer {
 
     /// What a required check says of our own line at that moment: the answer to the probe that was sent then, and no other. (One
     /// before or after it may be that of a line that bounces.) A session answers when it is its turn: it has to have done
-    /// so before and after it, and not late. None: it is not known yet.
+    /// so before and after it. None: it is not known yet.
     pub(super) fn says(&self, check: &Check, doubt: &Doubt) -> Option<bool> {
         let moment = doubt.sent;
         if check.verdict() != Verdict::Up {
             return Some(false);
         }
         if check.is_told() {
-            // A failure that decides alone is the first that is known.
-            let before =
-                !check.is_session() || doubt.since >= moment || check.has_testified(doubt.since..=moment);
+            // Who wants one failure to decide wants no bracket either.
+            let is_single = self.checks.get(&doubt.check).is_some_and(|c| c.config.fall.failures() == 1);
+            let before = !check.is_session() || is_single || check.has_testified(doubt.before..=moment);
+            let is_sound = before && check.since() <= moment;
             let is_fresh = check.last_success_sent() >= Some(moment);
-            return if check.was_late(moment) || !before { Some(false) } else { is_fresh.then_some(true) };
+            return if is_sound { is_fresh.then_some(true) } else { Some(false) };
         }
         let id = self.check_ids.get(&check.config.name)?;
         match self.is_asked(*id, moment) {
@@ -230,8 +232,8 @@ impl Announcer {
         let before = check.verdict();
         let changed = check.result(probe.sent, outcome, now);
         // A window that is not full has old failures in it: they must not speak for a row that begins later.
-        let is_single = check.config.fall.failures() == 1;
-        let is_down = check.verdict() == Verdict::Down;
+        let fall = check.config.fall.failures();
+        let is_fallen = check.verdict() == Verdict::Down && check.threshold().failures() >= fall;
         let row_is_over = check.threshold().failures() == 0 || check.verdict() != Verdict::Down;
         if changed {
             self.report_verdict(probe.check, before);
@@ -240,14 +242,14 @@ impl Announcer {
             let asked = match probe.errand {
                 Errand::Escorted => Some(probe.sent),
                 // Who wants that one failure decides does not want to wait for a second one: asked after it, but at once.
-                _ if is_single => {
+                _ if fall == 1 => {
                     self.ask_escort(probe.check, now);
                     Some(now)
                 }
                 _ => None,
             };
             // In a window one that decides nothing may be followed by one that does, and only that one counts.
-            self.note_failure(probe.check, asked.filter(|_| is_down), now);
+            self.note_failure(&probe, asked.filter(|_| is_fallen), now);
             self.call_witnesses(probe.check, now);
         } else if succeeded {
             self.note_success(probe.check, row_is_over, now);
@@ -266,7 +268,8 @@ impl Announcer {
     }
 
     /// `asked`: what is required was to be probed then, to judge this failure by.
-    fn note_failure(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
+    fn note_failure(&mut self, probe: &Outstanding, asked: Option<Time>, now: Time) {
+        let Outstanding { check, sent, .. } = *probe;
         for id in self.users_of(check) {
             let Some(member) = self.members.get(&id).filter(|m| m.primary.contains(&check)) else { continue };
             let is_known = |id: &&CheckId| {
@@ -277,7 +280,7 @@ impl Announcer {
                 member.instance.config.require.as_ref().map(|r| r.up_when.needed(member.require.len()));
             let was_asked = member.require.iter().filter(is_known).count() >= needed.unwrap_or(0);
             if let Some(member) = self.members.get_mut(&id) {
-                member.rows.failed(check, asked.filter(|_| was_asked), now);
+                member.rows.failed(check, sent, asked.filter(|_| was_asked), now);
             }
         }
     }
@@ -305,7 +308,10 @@ impl Announcer {
             return;
         }
         // Down already, and only now it is known that we are not cut off: do not wait for the next turn (unless it has just been).
-        let answered = self.checks.get(&check).and_then(Check::last_success_sent);
+        let answered = self.checks.get(&check).and_then(|c| match c.is_told() {
+            true => c.last_success_known(),
+            false => c.last_success_sent(),
+        });
         let escorted = self.outstanding.values().filter(|o| o.errand == Errand::Escorted);
         let covered: HashSet<CheckId> =
             escorted.filter(|o| Some(o.sent) >= answered).map(|o| o.check).collect();

@@ -86,6 +86,8 @@ pub struct Look {
 struct Row {
     /// When its first failure became known, or what was in doubt turned out to prove nothing.
     since: Time,
+    /// When that one's probe was sent.
+    before: Time,
     /// The last failure that was counted as blurred, or the first of all.
     counted: Time,
     /// What we require was seen to answer since then, and the primary was probed at once.
@@ -105,18 +107,25 @@ pub struct Doubt {
     pub check: CheckId,
     /// When its probe was sent, together with probes of what is required.
     pub sent: Time,
-    /// Since then there is nothing that proves anything.
-    pub since: Time,
+    /// When the probe was sent that failed before it, or turned out to prove nothing.
+    pub before: Time,
     /// Who has been heard of since then loses packets: it is not silent.
     pub counted: Time,
 }
 
 impl Rows {
-    /// A probe of the primary has failed. `asked`: what is required was probed then, together with it. Later failures do not
+    /// A probe of the primary that was sent at `sent` has failed. `asked`: what is required was probed then, together with it. Later failures do not
     /// move that: what takes longer to answer than the primary takes to fail anew would never be in time.
-    pub fn failed(&mut self, check: CheckId, asked: Option<Time>, now: Time) {
-        let fresh =
-            Row { since: now, counted: now, stirred: false, doubtful: None, confirmed: false, blurred: 0 };
+    pub fn failed(&mut self, check: CheckId, sent: Time, asked: Option<Time>, now: Time) {
+        let fresh = Row {
+            since: now,
+            before: sent,
+            counted: now,
+            stirred: false,
+            doubtful: None,
+            confirmed: false,
+            blurred: 0,
+        };
         let row = self.rows.entry(check).or_insert(fresh);
         row.doubtful = row.doubtful.or(asked);
     }
@@ -125,7 +134,7 @@ impl Rows {
     pub fn doubtful(&self) -> impl Iterator<Item = Doubt> {
         let unproved = self.rows.iter().filter(|(_, row)| !row.confirmed);
         unproved.filter_map(|(id, row)| {
-            Some(Doubt { check: *id, sent: row.doubtful?, since: row.since, counted: row.counted })
+            Some(Doubt { check: *id, sent: row.doubtful?, before: row.before, counted: row.counted })
         })
     }
 
@@ -137,7 +146,8 @@ impl Rows {
                 (row.blurred, row.counted) = (row.blurred + 1, now);
             }
             row.confirmed = was_well || row.blurred >= WAITS;
-            (row.doubtful, row.since, row.stirred) = (None, now, false);
+            row.before = row.doubtful.take().unwrap_or(row.before);
+            (row.since, row.stirred) = (now, false);
         }
     }
 
@@ -177,6 +187,11 @@ impl Rows {
                 false => *fallen = Fallen { was_cut_off: true, ..Fallen::new(now) },
             }
         }
+    }
+
+    /// True if it is not known yet of a failure whether our own line was well.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubtful().next().is_some()
     }
 
     /// Judges a session that is down. `witnessed` says whether what is required has answered a probe that was sent after a
@@ -304,25 +319,25 @@ mod tests {
     #[test]
     fn a_row_is_confirmed_by_a_failure_that_is_vouched_for() {
         let mut rows = Rows::default();
-        rows.failed(PING, None, at(2));
+        rows.failed(PING, at(1), None, at(2));
         let doubtful = |rows: &Rows| rows.doubtful().map(|doubt| doubt.sent).collect::<Vec<_>>();
         assert_eq!(doubtful(&rows), [], "nothing was asked together with it");
-        rows.failed(PING, Some(at(3)), at(4));
-        rows.failed(PING, Some(at(4)), at(5));
+        rows.failed(PING, at(3), Some(at(3)), at(4));
+        rows.failed(PING, at(4), Some(at(4)), at(5));
         assert_eq!(doubtful(&rows), [at(3)], "the first, until it is known");
         rows.settle(PING, false, false, at(5));
         assert_eq!((doubtful(&rows), rows.is_confirmed(PING)), (vec![], false));
-        rows.failed(PING, Some(at(5)), at(6));
+        rows.failed(PING, at(5), Some(at(5)), at(6));
         assert_eq!(doubtful(&rows), [at(5)]);
         rows.settle(PING, true, true, at(6));
         assert!(rows.is_confirmed(PING));
-        rows.failed(PING, Some(at(7)), at(8));
+        rows.failed(PING, at(7), Some(at(7)), at(8));
         assert_eq!(doubtful(&rows), []);
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
         for n in 1..=WAITS {
             assert!(!rows.is_confirmed(PING), "{n}");
-            rows.failed(PING, Some(at(9)), at(9));
+            rows.failed(PING, at(9), Some(at(9)), at(9));
             rows.settle(PING, false, true, at(9));
         }
         assert!(rows.is_confirmed(PING), "who loses packets all the time");
@@ -335,17 +350,17 @@ mod tests {
     #[test]
     fn a_row_that_proves_nothing_is_stirred_by_the_next_answer() {
         let mut rows = Rows::default();
-        rows.failed(PING, None, at(2));
+        rows.failed(PING, at(1), None, at(2));
         assert_eq!(rows.stir(|_| false, |_| true), [], "not down yet");
         assert_eq!(rows.stir(|_| true, |_| false), [], "no answer since then");
         assert_eq!(rows.stir(|_| true, |since| since == at(2)), [PING]);
         assert_eq!(rows.stir(|_| true, |_| true), [], "once");
-        rows.failed(PING, Some(at(3)), at(4));
+        rows.failed(PING, at(3), Some(at(3)), at(4));
         rows.settle(PING, false, true, at(5));
         assert_eq!(rows.stir(|_| true, |since| since == at(5)), [PING]);
-        rows.failed(PING, Some(at(6)), at(7));
+        rows.failed(PING, at(6), Some(at(6)), at(7));
         rows.settle(PING, false, true, at(8));
-        rows.failed(PING, Some(at(9)), at(9));
+        rows.failed(PING, at(9), Some(at(9)), at(9));
         assert_eq!(rows.stir(|_| true, |_| true), [], "it is in doubt already");
     }
 

@@ -18,6 +18,9 @@ const TOGETHER: Duration = Duration::from_millis(1);
 const REMEMBERED: Duration = Duration::from_secs(60);
 const TESTIMONY: usize = 256;
 
+/// Of a session's signs of life, which come with each packet, this is fine enough.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// True if a witness that was asked at `witness` speaks for `moment`.
 pub fn is_together(witness: Time, moment: Time) -> bool {
     witness <= moment && moment < witness + TOGETHER
@@ -39,8 +42,6 @@ pub struct Check {
     trouble: Option<Seen>,
     /// Of a session: it is asked for a sign of life since then, and has not given one.
     asked: Option<Time>,
-    /// The last time that it took long to give one: from the question to the answer.
-    late: Option<(Time, Time)>,
     /// Probes that were sent as witnesses: when, and whether they were answered; of a session its signs of life. The newest last.
     testimony: VecDeque<(Time, bool)>,
     tally: CheckTally,
@@ -67,7 +68,6 @@ impl Check {
             last_success: None,
             trouble: None,
             asked: None,
-            late: None,
             testimony: VecDeque::new(),
             tally: CheckTally::default(),
             config,
@@ -143,17 +143,19 @@ impl Check {
     pub fn answered(&mut self, prompt: Duration, now: Time) {
         if let Some(asked) = self.asked.take().filter(|asked| now.since(*asked) > prompt) {
             self.note_trouble(asked, now);
-            self.late = Some((asked, now));
         }
     }
 
-    /// Of a session: may a question that it was asked at `moment` have been answered late, or has it been in trouble since?
-    pub fn was_late(&self, moment: Time) -> bool {
-        let is_in = |(asked, known): &(Time, Time)| (*asked..=*known).contains(&moment);
-        self.late.as_ref().is_some_and(is_in) || self.last_trouble_sent() >= Some(moment)
+    /// Of a session: it gave a sign of life. The last one is kept, and one for each moment before it.
+    pub fn testify_alive(&mut self, now: Time) {
+        let newest_first = &mut self.testimony.iter().rev();
+        if newest_first.nth(1).is_some_and(|(before, _)| now < *before + MOMENT) {
+            self.testimony.pop_back();
+        }
+        self.testify(now, true);
     }
 
-    /// A probe that was sent as a witness has come to an end (or, of a session, it gave a sign of life).
+    /// A probe that was sent as a witness has come to an end.
     pub fn testify(&mut self, sent: Time, answered: bool) {
         self.testimony.push_back((sent, answered));
         let is_old = |(at, _): &(Time, bool)| *at + REMEMBERED < sent;

@@ -452,3 +452,19 @@ fn the_third_failure_decides_though_it_takes_the_whole_interval() {
     rig.until("down", 6 * SECOND, |r| r.verdict("ping") == "down");
     assert!(rig.until_state("a", State::Master, SECOND) <= 100 * MS);
 }
+
+/// FIELD 8: after an isolation the primary has answered, once too few for `rise`. One lost packet then is no death.
+#[test]
+fn a_success_that_is_one_too_few_ends_the_row() {
+    let mut rig =
+        Rig::settled(&with(STANDBY, "fall = 3\nrise = 2\n[[instance]]", "fall = 30\nrise = 2\n[[instance]]"));
+    rig.set("ping", Target::Silent);
+    rig.set("uplink", Target::Silent);
+    rig.until("down", 6 * SECOND, |r| r.verdict("ping") == "down");
+    rig.set("uplink", Target::Answers(MS));
+    rig.set("ping", Target::Turns(vec![Target::Answers(40 * MS), Target::Silent]));
+    rig.run(60 * SECOND);
+    assert_eq!((rig.states("a"), rig.verdict("ping").as_str()), (vec![], "down"), "{:?}", rig.records);
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, 5 * SECOND);
+}
