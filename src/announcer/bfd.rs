@@ -241,8 +241,9 @@ impl Announcer {
     fn on_bfd_verified(&mut self, id: SessionId, since: Time, now: Time) {
         for check in self.checks_on(id) {
             let Some(check_of) = self.checks.get_mut(&check) else { continue };
-            // A Poll goes out with one of the next packets, and again with each until it is answered.
-            check_of.answered(check_of.config.interval * 2, now);
+            // A Poll goes out with the next packet, and again with each until it is answered. Whatever takes longer may be the
+            // second one: the line may have been cut when the first one went out.
+            check_of.answered(check_of.config.interval * 5 / 4, now);
             check_of.seen_well(since);
             check_of.testify_alive(now);
             if check_of.verdict() == Verdict::Up {
