@@ -6,10 +6,12 @@
 //! the first with `backup` attributes.
 
 mod leaving;
+mod reload;
+mod report;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +21,14 @@ use super::event::PeerId;
 use super::instance;
 use super::journal::State;
 use super::operate::kept_for;
-use super::timers::{CheckId, InstanceId, Timer};
+use super::timers::{InstanceId, Timer};
 use super::{Announcer, Effect, Legacy};
-use crate::bgp::counters::Counters;
-use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, StopCause, Table, Wanted};
-use crate::config::model::{Announce, Bgp, Config, Name, Probe};
-use crate::health::Verdict;
-use crate::status::BgpStatus;
+use crate::bgp::{Claim, ConnId, Families, Peer, PeerEffect, PeerEvent, PeerState, Table, Wanted};
+use crate::config::model::{Announce, Bgp, Config, Name};
 use crate::time::Time;
 
 /// From GRACEFUL_SHUTDOWN (RFC 8326) to the withdraw: time for the peers to find another way.
 pub(super) const GSHUT: Duration = Duration::from_secs(3);
-/// The acknowledgement of a KEEPALIVE that takes longer was sent again by TCP: the line may have been cut meanwhile.
-const PROMPT: Duration = Duration::from_millis(500);
 /// An announcement that has had no session to go out on for this long is an alarm before it is needed.
 const NO_SESSION: Duration = Duration::from_secs(60);
 
@@ -292,91 +289,6 @@ impl Announcer {
         self.peers.all.iter().filter(|(_, p)| !p.stopped && on_it(p)).map(|(id, _)| *id).collect()
     }
 
-    /// It is a witness as a probe's success is: a takeover may have waited for it.
-    fn note_sign_of_life(&mut self, id: PeerId, now: Time) {
-        let Some(name) = self.peers.all.get(&id).map(|p| p.config.session.name.clone()) else { return };
-        for check in self.checks_of_session(&name) {
-            if let Some(seen) = self.checks.get_mut(&check) {
-                seen.answered(PROMPT, now);
-                seen.seen_well(now);
-                seen.testify_alive(now);
-                self.note_success(check, false, now);
-                self.reconsider(check, false, now);
-            }
-        }
-    }
-
-    fn checks_of_session(&self, name: &str) -> Vec<CheckId> {
-        let watches = |p: &Probe| matches!(p, Probe::Bgp(b) if &*b.peer == name);
-        self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect()
-    }
-
-    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE. False if none may be sent now.
-    pub(super) fn ask_session(&mut self, name: &str, now: Time) -> bool {
-        let live = |p: &Peering| !p.retired && p.config.session.name == name;
-        let found = self.peers.all.iter().find(|(_, p)| live(p));
-        let Some((id, asks)) = found.map(|(id, p)| (*id, p.peer.may_ask_for_life(now))) else { return false };
-        self.on_bgp(id, PeerEvent::AskForLife, now);
-        asks
-    }
-
-    /// A session that has its time to come back, after what may have been our own isolation, does not spend it in the
-    /// back-off that grew meanwhile.
-    pub(super) fn try_session(&mut self, check: CheckId, now: Time) {
-        let Some(Probe::Bgp(watched)) = self.checks.get(&check).map(|c| c.config.probe.clone()) else {
-            return;
-        };
-        let live = |p: &Peering| !p.retired && *p.config.session.name == *watched.peer;
-        let found = self.peers.all.iter().find(|(_, p)| live(p)).map(|(id, _)| *id);
-        if let Some(id) = found {
-            self.on_bgp(id, PeerEvent::TryNow, now);
-        }
-    }
-
-    /// When we try next, or tried, after that peer turned us away; None if it did not, or the last try found nobody there.
-    pub(super) fn turned_away(&self, name: &str) -> Option<Time> {
-        let live = |p: &&Peering| !p.retired && p.config.session.name == name;
-        self.peers.all.values().find(live)?.peer.turned_away()
-    }
-
-    /// The checks of type `bgp` on that peer. Who leaves closes the sessions itself: that is nothing wrong, and
-    /// must not make FAULT of a MASTER that hands over or keeps its routes.
-    fn session_news(&mut self, name: &str, wrong: Option<&str>, now: Time) {
-        if self.stopping.is_some() {
-            return;
-        }
-        for id in self.checks_of_session(name) {
-            self.tell_check(id, wrong, now);
-        }
-    }
-
-    /// A reload resets the session, which says nothing of the peer: until there is a new one nothing is known.
-    fn forget_session(&mut self, name: &str, now: Time) {
-        for id in self.checks_of_session(name) {
-            let up = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Up);
-            if up && self.forget_check(id, "its session begins anew with another configuration", now) {
-                self.reconsider(id, true, now);
-            }
-        }
-    }
-
-    /// True while its checks have time to learn of the session that follows on a reset one: a peer may refuse until it has
-    /// closed the old one.
-    fn is_awaited(&self, name: &str, now: Time) -> bool {
-        let checks = self.checks_of_session(name).into_iter().filter_map(|id| self.checks.get(&id));
-        checks.filter_map(|c| c.lapses_at()).any(|at| now < at)
-    }
-
-    /// Whether the session that a check of type `bgp` watches is up; None if there was none yet and no try failed.
-    pub(super) fn session_state(&self, name: &str) -> Option<Result<(), String>> {
-        let peering = self.peers.all.values().find(|p| p.config.session.name == name && !p.retired)?;
-        let status = peering.peer.status();
-        match status.state {
-            PeerState::Established => Some(Ok(())),
-            _ => status.last_error.map(Err),
-        }
-    }
-
     /// Tells every peer what the instances want now, if that is something else than before.
     pub(super) fn tell_peers(&mut self, now: Time) {
         if !self.peers.started {
@@ -460,124 +372,6 @@ impl Announcer {
             );
         }
     }
-
-    /// New peers, changed ones, new announcements. A session whose own configuration did not change stays up.
-    pub(super) fn reload_peers(&mut self, now: Time) {
-        if !self.peers.started {
-            return;
-        }
-        // Those whose session ends, with what is known of their routes.
-        let mut reset: BTreeMap<String, (IpAddr, bool)> = BTreeMap::new();
-        let ids: Vec<PeerId> = self.peers.all.iter().filter(|(_, p)| !p.retired).map(|(id, _)| *id).collect();
-        for id in ids {
-            let Some(peering) = self.peers.all.get_mut(&id) else { continue };
-            let new = self.config.bgp.iter().find(|b| b.session.name == peering.config.session.name);
-            match new {
-                Some(new)
-                    if new.session == peering.config.session && new.password == peering.config.password =>
-                {
-                    // Its BFD goes its own way: what was known of it may have been about another path or key.
-                    peering.config = new.clone();
-                    let guard = new.bfd.as_ref().map(|b| b.path.clone());
-                    let table = table(&self.config, new);
-                    if table != *peering.table {
-                        peering.table = Arc::new(table);
-                        // Told anew, whatever the claims: they were about the old table.
-                        peering.table_is_new = true;
-                    }
-                    if let Some(path) = guard {
-                        let up = self.is_bfd_settled(&path);
-                        self.on_bgp(id, if up { PeerEvent::BfdUp } else { PeerEvent::BfdAwaited }, now);
-                    }
-                }
-                changed => {
-                    let cause = match changed {
-                        Some(_) => StopCause::ConfigurationChange,
-                        None => StopCause::Deconfigured,
-                    };
-                    peering.retired = true;
-                    let (name, address) = (peering.config.session.name.clone(), peering.config.session.peer);
-                    reset.insert(name.clone(), (address, peering.preserved));
-                    let moment = Duration::ZERO;
-                    self.on_bgp(id, PeerEvent::Stop { moment, cause, message: String::new() }, now);
-                    self.forget_session(&name, now);
-                }
-            }
-        }
-        let live = |name: &str, all: &BTreeMap<PeerId, Peering>| {
-            all.values().any(|p| !p.retired && p.config.session.name == name)
-        };
-        let new: Vec<Arc<Bgp>> =
-            self.config.bgp.iter().filter(|b| !live(&b.session.name, &self.peers.all)).cloned().collect();
-        for bgp in new {
-            let before = reset.get(&bgp.session.name);
-            let preserved = before.is_some_and(|(peer, preserved)| *peer == bgp.session.peer && *preserved);
-            // That is no restart of ours (RFC 4724 section 4.1): no R bit.
-            let begin = Begin { restarted: false, preserved, anew: before.is_some() };
-            self.add_peer(bgp, begin, now);
-        }
-        if !self.peers.all.values().any(|p| p.peer.state() == PeerState::Established) {
-            self.timers.set(Timer::NoSession, Some(now + NO_SESSION));
-        }
-        self.announce_peers();
-    }
-
-    /// What each peer has counted, for the metrics.
-    pub(super) fn bgp_counters(&self) -> Vec<(String, Counters)> {
-        let shown = self.peers.all.values().filter(|p| !p.retired);
-        shown.map(|p| (p.config.session.name.clone(), p.peer.counters())).collect()
-    }
-
-    pub(super) fn bgp_status(&self, now: Time) -> Vec<BgpStatus> {
-        if !self.peers.started {
-            return self.config.bgp.iter().map(|b| BgpStatus::idle(&b.session.name)).collect();
-        }
-        let shown = self.peers.all.values().filter(|p| !p.retired);
-        shown
-            .map(|p| {
-                let s = p.peer.status();
-                BgpStatus {
-                    name: s.name,
-                    state: s.state.to_string(),
-                    uptime_s: s.established_since.map_or(0, |t| now.since(t).as_secs()),
-                    advertised: (s.advertised_v4 + s.advertised_v6) as u64,
-                    last_error: s.last_error,
-                }
-            })
-            .collect()
-    }
-
-    /// What BGP would do if the instance went to that state: lines for `explain`.
-    pub(super) fn preview_bgp(&self, config: &crate::config::model::Instance, to: State) -> Vec<String> {
-        let mut lines = Vec::new();
-        for announce in &config.announces {
-            let count = announce.prefixes.len();
-            let what = match announce.prefixes.iter().next() {
-                Some(only) if count == 1 => only.to_string(),
-                _ => format!("{count} prefixes"),
-            };
-            let attributes = match to {
-                State::Master => Some(&announce.master),
-                State::Backup => announce.backup.as_ref(),
-                _ => None,
-            };
-            for peer in &announce.peers {
-                let state = self.session_state(peer);
-                let up = if matches!(state, Some(Ok(()))) { "" } else { " (no session now!)" };
-                lines.push(match attributes {
-                    Some(a) => format!("announce {what} to {peer}{}{up}", describe(a)),
-                    None => format!("withdraw {what} from {peer}{up}"),
-                });
-            }
-        }
-        lines
-    }
-}
-
-fn describe(a: &crate::bgp::Attributes) -> String {
-    let med = a.med.map(|m| format!(", MED {m}")).unwrap_or_default();
-    let prepend = if a.prepend > 0 { format!(", prepend {}", a.prepend) } else { String::new() };
-    format!("{med}{prepend}")
 }
 
 /// The announcements that a peer may hear, in the order of the configuration, with their instances' names.

@@ -1,29 +1,23 @@
 //! From verdicts to transitions, and from transitions to kernel, scripts and journal.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod sessions;
+mod telling;
 
-use super::effect::Level;
-use super::event::{ScriptEnd, ScriptId};
+use std::sync::Arc;
+
 use super::gate::{self, PrimaryState, RequireState, RequireView};
 use super::instance::{self, Inputs, Instance, Transition};
 use super::journal::{State, Timeline};
 use super::memory::Remembered;
-use super::scripts::{Action, Job, Scripts};
+use super::scripts::{Job, Scripts};
 use super::timers::{CheckId, InstanceId, Timer};
-use super::witness::{Doubt, Look, Rows};
+use super::witness::{Doubt, Rows};
 use super::{Announcer, Effect, Legacy, Stopping};
 use crate::config::model::{self, Name};
 use crate::fib::desired;
 use crate::fib::hops::Choices;
 use crate::health::{Check, Verdict};
 use crate::time::Time;
-
-/// The longest that a BGP session is waited for after our own isolation.
-const BGP_REJOIN: Duration = Duration::from_secs(30);
-
-/// The same where the peer has to connect, if it is certain that we were cut off: it tries again every two minutes (ConnectRetryTimer, RFC 4271 section 10).
-const BGP_PASSIVE_REJOIN: Duration = Duration::from_secs(150);
 
 /// An instance and all that belongs to it.
 #[derive(Debug)]
@@ -50,18 +44,6 @@ pub(super) struct Member {
     pub(super) hops: Choices,
     /// No longer configured: it leaves, and is then forgotten.
     pub(super) retired: bool,
-}
-
-/// A session of a primary's that is down.
-struct FallenSession {
-    check: CheckId,
-    since: Time,
-    /// How long a silence that proves.
-    silence: Duration,
-    /// How long it may take to come back…
-    rejoin: Duration,
-    /// …or until when, because its speaker turned us away.
-    hope: Option<Time>,
 }
 
 impl Member {
@@ -224,93 +206,6 @@ impl Announcer {
         }
     }
 
-    /// The primary's sessions that are down: which of them count by now?
-    fn judge_sessions(&mut self, id: InstanceId, now: Time) {
-        let Some(member) = self.members.get(&id) else { return };
-        let config = member.instance.config.clone();
-        let Some(require) = &config.require else { return };
-        let fallen: Vec<FallenSession> =
-            member.primary.iter().filter_map(|id| self.fallen_session(*id, &member.rows)).collect();
-        if fallen.is_empty() {
-            return;
-        }
-        let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
-        let met = gate::require(require, &required, now).state == RequireState::Met;
-        let up = required.iter().filter(|c| c.verdict() == Verdict::Up);
-        let trouble = up.filter_map(|c| c.last_trouble_sent()).max();
-        let needed = require.up_when.needed(required.len());
-        let looks: Vec<(CheckId, Look)> = fallen
-            .into_iter()
-            .map(|FallenSession { check, since, silence, rejoin, hope }| {
-                // As many as are needed: one that is down for days, or loses packets, slows nothing.
-                let clean = |id: &&CheckId| {
-                    let check = self.checks.get(id);
-                    !self.is_unanswered(**id)
-                        && check.is_some_and(|c| c.is_unblemished_since(since - silence))
-                };
-                let unblemished = member.require.iter().filter(clean).count() >= needed;
-                (check, Look { since, rejoin, hope, met, trouble, unblemished })
-            })
-            .collect();
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let mut awaited = Vec::new();
-        for (check, look) in looks {
-            if member.rows.judge(check, &look, now, |moment| gate::witnessed(require, &required, moment)) {
-                awaited.push(check);
-            }
-        }
-        for check in awaited {
-            self.try_session(check, now);
-        }
-        self.ask_sessions_again(id, now);
-    }
-
-    /// A required session answers when it is asked, and only then: one that had answered before the last trouble of
-    /// another check has to be asked once more, or a takeover would wait for ever.
-    fn ask_sessions_again(&mut self, id: InstanceId, now: Time) {
-        let Some(member) = self.members.get(&id) else { return };
-        let Some(moment) = member.primary.iter().filter_map(|id| member.rows.lacks(*id)).max() else {
-            return;
-        };
-        let is_old = |c: &Check| c.is_session() && !c.is_asked() && c.last_success_sent() < Some(moment);
-        let is_old = |id: &&CheckId| self.checks.get(id).is_some_and(is_old);
-        let old: Vec<CheckId> = member.require.iter().filter(is_old).copied().collect();
-        self.ask_witnesses(&old, now);
-    }
-
-    fn fallen_session(&self, id: CheckId, rows: &Rows) -> Option<FallenSession> {
-        let check = self.checks.get(&id).filter(|c| c.verdict() == Verdict::Down)?;
-        let (silence, rejoin, hope) = match &check.config.probe {
-            model::Probe::Bfd(session) => (session.detection_time(), session.patience(), None),
-            model::Probe::Bgp(watched) => {
-                let bgp = self.config.bgp.iter().find(|b| *b.session.name == *watched.peer)?;
-                let rejoin = match bgp.session.passive && rows.was_cut_off(id) {
-                    true => BGP_PASSIVE_REJOIN,
-                    false => bgp.session.connect_retry.saturating_mul(2).min(BGP_REJOIN),
-                };
-                let hope = self.turned_away(&watched.peer).map(|next_try| next_try + rejoin);
-                (bgp.session.hold_time, rejoin, hope)
-            }
-            _ => return None,
-        };
-        Some(FallenSession { check: id, since: check.since(), silence, rejoin, hope })
-    }
-
-    /// Sessions of its primary that are down when its own isolation ends have their time from now on.
-    fn give_sessions_time(&mut self, id: InstanceId, now: Time) {
-        let Some(member) = self.members.get(&id) else { return };
-        let fallen: Vec<CheckId> = member
-            .primary
-            .iter()
-            .copied()
-            .filter(|id| self.fallen_session(*id, &member.rows).is_some())
-            .collect();
-        let Some(member) = self.members.get_mut(&id).filter(|_| !fallen.is_empty()) else { return };
-        fallen.into_iter().for_each(|check| member.rows.begin_anew(check, now));
-        let required = member.require.clone();
-        self.ask_witnesses(&required, now);
-    }
-
     /// A check's verdict changed, or (without `changed`) it has a new result: its success may be the witness that a
     /// takeover waits for, its failure the confirmation.
     pub(super) fn reconsider(&mut self, check: CheckId, changed: bool, now: Time) {
@@ -382,7 +277,7 @@ impl Announcer {
             member.rows.forget();
         }
         let distrusted = if transition.was_cut_off { member.primary.clone() } else { Vec::new() };
-        let job = job(member, &transition, record.seq, &self.config.node.name);
+        let job = telling::job(member, &transition, record.seq, &self.config.node.name);
         // A MASTER that is resumed says nothing, unless its scripts had not run to their end when the last process went.
         let silent = handing_over || (transition.resumed && member.told);
         if !silent {
@@ -444,54 +339,6 @@ impl Announcer {
         }
     }
 
-    fn start_job(&mut self, id: InstanceId, job: Job, now: Time) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let actions = member.scripts.push(job, now, &mut self.next_script);
-        self.script_actions(id, actions, now);
-    }
-
-    pub(super) fn on_script(&mut self, script: ScriptId, end: &ScriptEnd, now: Time) {
-        let ids: Vec<InstanceId> = self.members.keys().copied().collect();
-        for id in ids {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            if member.scripts.is_running(script) {
-                self.tally.script(member.name(), end);
-            }
-            let actions = member.scripts.ended(script, end, now, &mut self.next_script);
-            self.script_actions(id, actions, now);
-        }
-    }
-
-    pub(super) fn on_script_timer(&mut self, id: InstanceId, now: Time) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let actions = member.scripts.timeout(now, &mut self.next_script);
-        self.script_actions(id, actions, now);
-    }
-
-    fn script_actions(&mut self, id: InstanceId, actions: Vec<Action>, now: Time) {
-        for action in actions {
-            match action {
-                Action::Run(run) => self.emit(Effect::RunScript(run)),
-                Action::Kill(script) => self.emit(Effect::KillScript(script)),
-                Action::Failed(text) => {
-                    self.drill_script_failed(id);
-                    let name = self.members.get(&id).map(|m| m.name().clone());
-                    self.log(Level::Error, name.as_ref(), text);
-                }
-                Action::Done(seq, in_full) => {
-                    self.note_step(seq, |t| t.notify_done = Some(now));
-                    if let Some(member) =
-                        self.members.get_mut(&id).filter(|m| m.telling == Some(seq) && in_full)
-                    {
-                        (member.told, member.telling) = (true, None);
-                        self.stale.insert(id);
-                    }
-                }
-            }
-        }
-        self.set_script_timer(id);
-    }
-
     /// A step of a transition is done.
     pub(super) fn note_step(&mut self, seq: u64, step: impl FnOnce(&mut Timeline)) {
         if let Some(record) = self.journal.get_mut(seq) {
@@ -502,46 +349,4 @@ impl Announcer {
             self.emit(Effect::Journal(record));
         }
     }
-
-    fn set_script_timer(&mut self, id: InstanceId) {
-        let deadline = self.members.get(&id).and_then(|m| m.scripts.deadline());
-        self.timers.set(Timer::Script(id), deadline);
-    }
-}
-
-/// The scripts of a transition, as keepalived calls them; None if there are none.
-fn job(member: &Member, transition: &Transition, seq: u64, node: &str) -> Option<Job> {
-    /// keepalived's priority for an instance that has none.
-    const PRIORITY: &str = "100";
-    let config = &member.instance.config;
-    let (notify, name, state) = (&config.notify, &config.name, transition.to);
-    let own = match state {
-        State::Master => &notify.master,
-        State::Backup => &notify.backup,
-        State::Fault => &notify.fault,
-        State::Stop => &notify.stop,
-        State::Init => return None,
-    };
-    let mut commands = std::collections::VecDeque::new();
-    if !own.is_empty() {
-        commands.push_back(own.clone());
-    }
-    if !notify.any.is_empty() {
-        let mut any = notify.any.clone();
-        any.extend(["INSTANCE", name, state.word(), PRIORITY].map(str::to_owned));
-        commands.push_back(any);
-    }
-    if commands.is_empty() {
-        return None;
-    }
-    let env = vec![
-        ("ANNOUNCERD_NODE", node.to_owned()),
-        ("ANNOUNCERD_INSTANCE", name.to_string()),
-        ("ANNOUNCERD_STATE", state.word().to_owned()),
-        ("ANNOUNCERD_PREVIOUS_STATE", transition.from.word().to_owned()),
-        ("ANNOUNCERD_REASON", transition.reason.clone()),
-        ("ANNOUNCERD_PRIORITY", PRIORITY.to_owned()),
-        ("ANNOUNCERD_SEQ", seq.to_string()),
-    ];
-    Some(Job { seq, state, commands, env, timeout: notify.timeout, retry: notify.retry })
 }

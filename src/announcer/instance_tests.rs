@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::announcer::event::Forced;
 use crate::config::{Env, ScriptVerdict, parse};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,7 +3,9 @@
 //! The observed side is fed by dumps and acknowledgements only. News that something changed are no more than a reason
 //! for a dump: they arrive on another socket than the acknowledgements, in an order of their own.
 
+mod operations;
 mod order;
+mod progress;
 mod tunnels;
 
 use std::cmp::Reverse;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use super::desired::{Planned, Stage};
 use super::hash::{Map, Set};
-use super::object::{Action, Key, Object, Op, OpError, OpId};
+use super::object::{Key, Object, Op, OpError, OpId};
 use crate::announcer::instance::Level;
 use crate::announcer::timers::InstanceId;
 use crate::time::Time;
@@ -456,102 +458,6 @@ impl Fib {
         unsure || self.observed.contains_key(key) || self.expected(key).is_some()
     }
 
-    fn actions(&self, key: &Key) -> Vec<Action> {
-        let foreign = self.slots.get(key).is_some_and(|s| s.error == Some(OpError::OursExists));
-        match (self.wanted.get(key).map(|w| &w.object), self.expected(key)) {
-            (Some(want), Some(have)) if self.anew.contains(key) => {
-                vec![Action::Delete(have.clone()), Action::Add(want.clone())]
-            }
-            (Some(want), Some(have)) if have.satisfies(want) => Vec::new(),
-            (Some(Object::Tunnel(want)), Some(Object::Tunnel(have))) if have.can_become(want) => {
-                vec![Action::Replace(Object::Tunnel(want.clone()))]
-            }
-            (Some(want @ (Object::Address(_) | Object::Tunnel(_))), Some(have)) => {
-                vec![Action::Delete(have.clone()), Action::Add(want.clone())]
-            }
-            (Some(want), Some(_)) => vec![Action::Replace(want.clone())],
-            (Some(want @ Object::Route(_)), None) if foreign => vec![Action::Replace(want.clone())],
-            (Some(want), None) => vec![Action::Add(want.clone())],
-            (None, Some(have)) => vec![Action::Delete(have.clone())],
-            (None, None) => {
-                // A withdraw does not wait until we know: it may be there, so it is to go.
-                let unsure =
-                    self.slots.get(key).filter(|s| s.in_flight.is_empty()).and_then(|s| s.unsure.clone());
-                unsure.map(Action::Delete).into_iter().collect()
-            }
-        }
-    }
-
-    fn start(&mut self, key: &Key, action: Action) -> Op {
-        self.last_op += 1;
-        let id = OpId(self.last_op);
-        let leaves = match &action {
-            Action::Add(o) | Action::Replace(o) => Some(o.clone()),
-            Action::Delete(_) | Action::Examine(_) => None,
-        };
-        self.slots.entry(key.clone()).or_default().in_flight.push((id, leaves));
-        self.ops.insert(id, key.clone());
-        if let Some(touched) = &mut self.touched {
-            touched.insert(key.clone());
-        }
-        Op { id, action }
-    }
-
-    fn finish(&mut self, key: &Key, id: OpId, result: Result<(), OpError>, now: Time) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        let Some(place) = slot.in_flight.iter().position(|(op, _)| *op == id) else { return };
-        let (_, leaves) = slot.in_flight.remove(place);
-        if result == Err(OpError::NoAnswer) && leaves.is_some() {
-            slot.unsure.clone_from(&leaves);
-        }
-        let mut went = None;
-        match result {
-            Ok(()) => {
-                if let (None, Key::Tunnel { name }) = (&leaves, key) {
-                    went = Some(name.clone());
-                }
-                slot.unsure = None;
-                slot.error = None;
-                slot.refusals = 0;
-                slot.retry_at = None;
-                match leaves {
-                    Some(object) => self.observed.insert(key.clone(), object),
-                    None => self.observed.remove(key),
-                };
-            }
-            // A newer operation is under way: its answer counts, not this one.
-            Err(_) if !slot.in_flight.is_empty() => {}
-            Err(error) => self.refused(key, error, now),
-        }
-        self.refresh(key);
-        self.mark(key);
-        self.drop_slot(key);
-        if let Some(name) = went {
-            self.device_went(&name);
-        }
-    }
-
-    fn refused(&mut self, key: &Key, error: OpError, now: Time) {
-        let text = match self.wanted.get(key).map(|w| &w.object).or_else(|| self.observed.get(key)) {
-            Some(object) => format!("{} {object}: {error}", object.kind()),
-            None => format!("{key:?}: {error}"),
-        };
-        let slot = self.slots.entry(key.clone()).or_default();
-        let pause = match error {
-            OpError::OursExists if slot.refusals == 0 => Duration::ZERO,
-            OpError::ForeignSame => FOREIGN,
-            _ => RETRY.0.saturating_mul(2u32.saturating_pow(slot.refusals)).min(RETRY.1),
-        };
-        slot.refusals = slot.refusals.saturating_add(1);
-        slot.retry_at = (!pause.is_zero()).then(|| now + pause);
-        self.next_retry = [self.next_retry, slot.retry_at].into_iter().flatten().min();
-        let is_news = slot.error.as_ref() != Some(&error) && error != OpError::OursExists;
-        slot.error = Some(error);
-        if is_news {
-            self.notes.push(text);
-        }
-    }
-
     fn note_change(&mut self, key: &Key, found: Option<&Object>, first: bool) {
         if first {
             return;
@@ -564,104 +470,6 @@ impl Fib {
                 self.notes.push(format!("{} {old} was changed, not by us; setting it right", old.kind()));
             }
             _ => {}
-        }
-    }
-
-    /// Counts a key anew in its owner's progress.
-    fn refresh(&mut self, key: &Key) {
-        let is_gone = !self.may_be_there(key);
-        if is_gone && self.leaving.contains_key(key) {
-            self.stop_leaving(key);
-        }
-        if is_gone && !self.wanted.contains_key(key) {
-            // Whatever kept us from removing it, somebody else has.
-            self.forget_error(key);
-        }
-        let Some(wanted) = self.wanted.get(key) else { return };
-        if self.observed.get(key).is_some_and(|o| o.serves(&wanted.object)) {
-            // Whatever was refused on the way, it is there now.
-            self.forget_error(key);
-        }
-        let Some(wanted) = self.wanted.get(key) else { return };
-        let error = self.slots.get(key).and_then(|s| s.error.as_ref());
-        let there = self.observed.get(key).is_some_and(|o| o.serves(&wanted.object))
-            || error == Some(&OpError::ForeignSame);
-        let is_open = |e: &OpError| matches!(e, OpError::OursExists | OpError::NoAnswer);
-        let refused = !there && error.is_some_and(|e| !is_open(e));
-        self.uncount(key);
-        let Some(wanted) = self.wanted.get_mut(key) else { return };
-        wanted.there = there;
-        wanted.refused = refused;
-        let (id, stage) = (wanted.owner, wanted.stage);
-        self.with_progress(id, |p| count(p, stage, there, refused, 1));
-    }
-
-    fn uncount(&mut self, key: &Key) {
-        let Some(wanted) = self.wanted.get_mut(key) else { return };
-        let (id, stage, there, refused) = (wanted.owner, wanted.stage, wanted.there, wanted.refused);
-        wanted.there = true;
-        wanted.refused = false;
-        self.with_progress(id, |p| count(p, stage, there, refused, -1));
-    }
-
-    fn recount(&mut self, id: InstanceId) {
-        self.with_progress(id, |p| *p = Progress::default());
-        let keys: Vec<Key> = self
-            .wanted
-            .iter_mut()
-            .filter(|(_, w)| w.owner == id)
-            .map(|(k, w)| {
-                (w.there, w.refused) = (true, false);
-                k.clone()
-            })
-            .collect();
-        for key in keys {
-            self.refresh(&key);
-        }
-        let leaving = self.leaving.values().filter(|(owner, _)| *owner == id).count();
-        self.with_progress(id, |p| p.leaving = leaving);
-    }
-
-    fn with_progress(&mut self, id: InstanceId, change: impl FnOnce(&mut Progress)) {
-        if let Some(owner) = self.owners.get_mut(&id) {
-            change(&mut owner.progress);
-        }
-    }
-
-    /// Permits the announcement once all the rest is there; takes it back when the kernel refuses any of it.
-    fn release(&mut self, id: InstanceId) {
-        let Some(owner) = self.owners.get_mut(&id) else { return };
-        let was = owner.released;
-        owner.released = owner.level == Level::Full
-            && if was {
-                owner.progress.support_refused == 0
-            } else {
-                self.known && owner.progress.support_missing == 0 && owner.knows_ways()
-            };
-        if owner.released || owner.level != Level::Full || owner.progress.support_missing > 0 {
-            owner.ways = Ways::Unknown;
-        }
-        let complete = owner.progress.support_missing == 0;
-        let held = if complete { std::mem::take(&mut owner.held) } else { Set::default() };
-        if owner.released != was {
-            self.apply(id);
-        }
-        let mut held: Vec<Key> = held.into_iter().collect();
-        self.in_order(&mut held);
-        held.iter().for_each(|key| self.mark(key));
-    }
-}
-
-fn count(p: &mut Progress, stage: Stage, there: bool, refused: bool, by: isize) {
-    let add = |n: &mut usize| *n = n.saturating_add_signed(by);
-    match (stage, there) {
-        (_, true) => {}
-        (Stage::Export, false) => add(&mut p.export_missing),
-        (_, false) => {
-            add(&mut p.support_missing);
-            if refused {
-                add(&mut p.support_refused);
-            }
         }
     }
 }

@@ -5,6 +5,9 @@
 //! them from mattering. Every queue is bounded: an edge whose queue is full waits (a probe's task, a peer's reader, the
 //! netlink threads), a follower that does not read is dropped.
 
+mod operators;
+mod reloading;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bfd::BfdEdge;
 use super::bgp::{BgpEdge, BgpNews};
-use super::control::{Ask, Control, ControlGroup, ControlRequest};
+use super::control::{Control, ControlGroup};
 use super::hook::Hooks;
 use super::netlink::{Netlink, shortcoming};
 use super::probe::Probes;
@@ -25,19 +28,17 @@ use super::reload::Reloads;
 use super::script::Scripts;
 use super::state::{Loaded, StateDir, StateError};
 use super::systemd::{Systemd, Watchdog};
-use super::web::{Answer, Page, Visit, Web};
-use super::{clock, log, reload, script_guard, sysctl};
+use super::web::Web;
+use super::{clock, log, script_guard};
 use crate::announcer::effect::Effect;
-use crate::announcer::event::{Command, PeerId, RequestId};
+use crate::announcer::event::PeerId;
 use crate::announcer::journal::Record;
-use crate::announcer::measure::{Histogram, Measures};
-use crate::announcer::report::Explanation;
+use crate::announcer::measure::Histogram;
 use crate::announcer::{Announcer, Event, Legacy};
 use crate::bgp::{ConnId, PeerEffect, PeerEvent};
+use crate::config::ScriptVerdict;
 use crate::config::model::Config;
-use crate::config::{ScriptVerdict, diff};
-use crate::metrics;
-use crate::status::{DrillStatus, EventStatus, ProbeStatus, Status, WallClock};
+use crate::status::{DrillStatus, EventStatus, ProbeStatus};
 use crate::time::Time;
 
 /// Events that wait for the core, of each kind; the edge behind a full queue waits.
@@ -373,87 +374,6 @@ impl Driver {
         self.state.journal(event);
     }
 
-    fn answer(&mut self, request: ControlRequest) {
-        let (id, now, wall) = (request.id, clock::now(), clock::wall());
-        self.asked.extend(request.said);
-        match request.ask {
-            Ask::Status => {
-                let status = self.status(now, &wall);
-                self.control.reply(id, Ok::<_, String>(status));
-            }
-            Ask::Explain(name) => {
-                let answer = self.core.explain(&name, now, &wall);
-                let words = |answer: Explanation| move || serde_json::json!({ "text": answer.into_lines() });
-                self.control.reply(id, answer.map(words));
-            }
-            Ask::Events { after, .. } => {
-                let events: Vec<EventStatus> =
-                    self.core.events_after(after).map(|r| EventStatus::new(r, &wall)).collect();
-                let past = Arc::clone(&self.past);
-                let all = move || -> Vec<EventStatus> {
-                    past.iter().filter(|e| e.seq > after).cloned().chain(events).collect()
-                };
-                self.control.reply(id, Ok::<_, String>(all));
-            }
-            Ask::Change(command) => self.core.handle_event(Event::Command { id, command }, now),
-            Ask::Reload => self.begin_reload(Some(id)),
-            Ask::Probes => {
-                self.core.sample_probes(true);
-                self.control.reply(id, Ok::<_, String>(|| "every probe's result follows"));
-            }
-            Ask::Drill { instance, hold } => {
-                let command = Command::Drill { instance, hold };
-                self.core.handle_event(Event::Command { id, command }, now);
-            }
-            Ask::PlanDrill(name) => {
-                let plan = self.core.plan_drill(&name, now);
-                let words = |plan: Explanation| move || serde_json::json!({ "text": plan.into_lines() });
-                self.control.reply(id, plan.map(words));
-            }
-            Ask::LeaveDrill => {
-                self.core.handle_event(Event::Command { id, command: Command::LeaveDrill }, now);
-            }
-        }
-    }
-
-    /// The status, to be put in words elsewhere.
-    fn status(&self, now: Time, wall: &WallClock) -> impl FnOnce() -> Status + Send + use<> {
-        let (picture, board) = (self.core.picture(now, wall), self.bfd.board());
-        move || {
-            let mut status = picture.into_status();
-            board.fill(&mut status);
-            status
-        }
-    }
-
-    /// A page of the HTTP edge, of which only the copying is done here.
-    fn show(&mut self, visit: Visit) {
-        let (now, wall) = (clock::now(), clock::wall());
-        match visit.page {
-            Page::Metrics => {
-                let mut measures = Measures {
-                    lateness: self.lateness.clone(),
-                    hooks: self.hooks.tallies(),
-                    ..self.core.measure(now, &wall)
-                };
-                let board = self.bfd.board();
-                visit.answer(move || {
-                    board.fill(&mut measures.status);
-                    let body = metrics::render(measures);
-                    Answer { code: 200, content_type: metrics::CONTENT_TYPE, body }
-                });
-            }
-            Page::Health => {
-                let status = self.core.overview(now, &wall);
-                visit.answer(move || Answer::health(&status));
-            }
-            Page::Status => {
-                let status = self.status(now, &wall);
-                visit.answer(move || Answer::json(&status()));
-            }
-        }
-    }
-
     fn signal(&mut self, signal: i32) {
         match signal {
             SIGHUP => self.begin_reload(None),
@@ -463,57 +383,6 @@ impl Driver {
                 self.core.handle_event(Event::Terminate, clock::now());
             }
         }
-    }
-
-    /// The file is read and checked beside the loop: a large one must not stop the clock.
-    fn begin_reload(&mut self, request: Option<RequestId>) {
-        self.manager.reloading();
-        self.reloads.begin(&self.path, request);
-    }
-
-    fn finish_reload(&mut self, loaded: reload::Loaded) {
-        let answer = match loaded.result {
-            Ok((config, warnings)) => {
-                warnings.iter().for_each(|w| tracing::warn!("{w}"));
-                sysctl::warnings(&config, &sysctl::of_this_machine)
-                    .iter()
-                    .for_each(|w| tracing::warn!("{w}"));
-                self.adopt(config)
-            }
-            Err(errors) => Err(format!("nothing was changed\n{errors}")),
-        };
-        match &answer {
-            Ok(lines) => tracing::info!("reloaded: {}", lines.join("; ")),
-            Err(why) => tracing::error!("not reloaded: {why}"),
-        }
-        let words = if answer.is_ok() { "reloaded" } else { "reload refused; running as before" };
-        if self.ready {
-            self.manager.ready(words);
-        }
-        if let Some(id) = loaded.request {
-            let answer = answer.map(|lines| move || lines.join("\n"));
-            self.control.reply(id, answer.map_err(super::control::Refusal::config));
-        }
-    }
-
-    fn adopt(&mut self, config: Config) -> Result<Vec<String>, String> {
-        if self.core.is_stopping() {
-            return Err("announcerd is stopping".into());
-        }
-        let changes = diff::diff(self.core.config(), &config);
-        if let Some(refusal) = changes.refusal() {
-            return Err(refusal);
-        }
-        self.control.set_group(ControlGroup(config.node.control_group.clone()));
-        self.web.move_to(config.node.metrics);
-        self.core.handle_event(Event::Reload(Box::new(config)), clock::now());
-        self.perform();
-        self.probes.retain_checks(&self.core.config().checks);
-        self.hooks.configure(self.core.config());
-        Ok(match changes.is_empty() {
-            true => vec!["nothing changed".to_owned()],
-            false => changes.lines(),
-        })
     }
 
     async fn farewell(mut self) {

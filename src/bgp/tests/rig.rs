@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::view::View;
-use crate::bgp::wire::capability::Capabilities;
+use crate::bgp::wire::capability::{Capabilities, GracefulRestart};
 use crate::bgp::wire::header::{Frame, MessageType, begin, finish, frame, put_keepalive};
-use crate::bgp::wire::notification::Notification;
+use crate::bgp::wire::notification::{Cause, Notification};
 use crate::bgp::wire::open::Open;
 use crate::bgp::{
-    Attributes, Claim, ConnId, Families, Origin, Peer, PeerConfig, PeerEffect, PeerEvent, PrefixSet, Table,
-    Wanted,
+    Attributes, Claim, ConnId, Families, GracefulRestartConfig, Origin, Peer, PeerConfig, PeerEffect,
+    PeerEvent, PrefixSet, Table, Wanted,
 };
 use crate::net::{Asn, Prefix, RouterId};
 use crate::time::Time;
@@ -197,4 +197,38 @@ pub fn set(prefixes: &[&str]) -> PrefixSet {
 /// One announcement of these prefixes.
 pub fn wanted(prefixes: &[&str], claim: Claim) -> Wanted {
     Wanted { table: Arc::new(Table::new(&[set(prefixes)])), claims: vec![claim] }
+}
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// The ISP's OPEN with another AS number.
+pub(super) fn open_of(asn: u32) -> Open {
+    let mut open = Open { asn: Asn(asn), ..isp_open() };
+    open.capabilities.four_octet_as = Some(Asn(asn));
+    open
+}
+
+pub(super) fn closes(conn: ConnId, cause: Cause, data: &[u8]) -> PeerEffect {
+    let last_words = notification(&Notification::with_data(cause, data.to_vec()));
+    PeerEffect::Close { conn, last_words }
+}
+
+pub(super) fn keepalive() -> Vec<u8> {
+    message(MessageType::Keepalive, &[])
+}
+
+pub(super) fn restart_time() -> Option<GracefulRestartConfig> {
+    Some(GracefulRestartConfig { restart_time: Duration::from_secs(120) })
+}
+
+pub(super) fn restarting_open() -> Open {
+    let restart = GracefulRestart {
+        restarting: true,
+        notification: true,
+        restart_time: 60,
+        families: crate::bgp::PerFamily { v4: Some(true), v6: Some(true) },
+    };
+    let mut open = isp_open();
+    open.capabilities.graceful_restart = Some(restart);
+    open
 }
