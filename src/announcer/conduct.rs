@@ -153,9 +153,6 @@ impl Announcer {
         let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
         let down = primary.as_ref().filter(|p| p.state == PrimaryState::Down);
         let witnessed = match (&config.require, down) {
-            _ if member.instance.pretence().is_some() => {
-                self.drill_witnessed(member, &required).unwrap_or(true)
-            }
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
                 let seen = p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment));
@@ -167,7 +164,8 @@ impl Announcer {
             (Some(_), Some(_), false) => member.primary.iter().filter_map(|id| member.rows.due(*id)).min(),
             _ => None,
         };
-        Inputs { primary, require, witnessed, returning }
+        let drilled = self.is_drilled(member, &required);
+        Inputs { primary, require, witnessed, drilled, returning }
     }
 
     /// Enough of the checks that are down are so by what is confirmed. A link's state is no row of failures: it holds until the
@@ -242,7 +240,7 @@ impl Announcer {
                 None => {
                     let level = member.instance.level();
                     let deadline = member.instance.deadline(&inputs, now);
-                    member.waits_for_witness = !inputs.witnessed;
+                    member.waits_for_witness = !(inputs.witnessed && inputs.drilled);
                     self.fib.set_level(id, level, false);
                     self.timers.set(Timer::Instance(id), deadline);
                     return;
@@ -276,7 +274,8 @@ impl Announcer {
         if transition.was_cut_off {
             member.rows.forget();
         }
-        let distrusted = if transition.was_cut_off { member.primary.clone() } else { Vec::new() };
+        let is_back = (from, to) == (State::Fault, State::Backup);
+        let doubted = if is_back { member.primary.clone() } else { Vec::new() };
         let job = telling::job(member, &transition, record.seq, &self.config.node.name);
         // A MASTER that is resumed says nothing, unless its scripts had not run to their end when the last process went.
         let silent = handing_over || (transition.resumed && member.told);
@@ -296,8 +295,11 @@ impl Announcer {
             Some(job) => self.start_job(id, job, now),
         }
         self.set_script_timer(id);
-        for check in distrusted {
-            self.distrust(check, id, now);
+        for check in doubted {
+            match transition.was_cut_off {
+                true => self.distrust(check, id, now),
+                false => self.pardon(check, id, now),
+            }
         }
         if transition.was_cut_off {
             self.give_sessions_time(id, now);

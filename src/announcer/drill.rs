@@ -244,8 +244,7 @@ impl Announcer {
     }
 
     fn is_really_down(&self, id: InstanceId, now: Time) -> bool {
-        let inputs = self.members.get(&id).map(|m| self.inputs(m, now));
-        inputs.and_then(|i| i.primary).is_some_and(|p| p.state == PrimaryState::Down)
+        self.members.get(&id).is_some_and(|m| self.inputs(m, now).is_really_down())
     }
 
     fn check_steps(&mut self, id: InstanceId, now: Time) -> bool {
@@ -410,10 +409,10 @@ impl Announcer {
     }
 
     /// Whether what the drilled instance requires has answered since the drill began.
-    pub(super) fn drill_witnessed(&self, member: &Member, required: &[&Check]) -> Option<bool> {
-        let Some(Pretence::Down(began)) = member.instance.pretence() else { return None };
+    pub(super) fn is_drilled(&self, member: &Member, required: &[&Check]) -> bool {
+        let Some(Pretence::Down(began)) = member.instance.pretence() else { return true };
         let require = member.instance.config.require.as_ref();
-        Some(require.is_none_or(|r| super::gate::witnessed(r, required, began)))
+        require.is_none_or(|r| super::gate::witnessed(r, required, began))
     }
 
     fn explain_drill(&self, id: InstanceId, member: &Member) -> Explanation {

@@ -1,6 +1,6 @@
 //! From verdicts to the two conditions of an instance: how its primary is, and whether `require` is met.
 
-use crate::config::model::{Primary, Probe, Require};
+use crate::config::model::{Primary, Require};
 use crate::health::{Check, Verdict};
 use crate::time::Time;
 
@@ -131,29 +131,18 @@ pub fn heard(config: &Require, checks: &[&Check], moment: Time) -> bool {
 /// Was our own line well when a probe of the primary's was lost? `says` tells what each required check says of that moment, if
 /// that is known. None: it is not known yet.
 pub fn vouched(config: &Require, checks: &[&Check], says: impl Fn(&Check) -> Option<bool>) -> Option<bool> {
-    let words: Vec<(&Check, Option<bool>)> = checks.iter().map(|c| (*c, says(c))).collect();
-    let asked = words.iter().any(|(c, word)| *word == Some(true) && !is_session(c));
-    let counts = |(c, word): &&(&Check, Option<bool>)| {
-        *word == Some(true) || (word.is_none() && asked && is_session(c) && c.verdict() == Verdict::Up)
-    };
+    let words: Vec<Option<bool>> = checks.iter().map(|c| says(c)).collect();
     let needed = config.up_when.needed(checks.len());
-    if words.iter().filter(counts).count() >= needed {
-        return Some(true);
+    let those = |word: Option<bool>| words.iter().filter(|w| **w == word).count();
+    match (those(Some(true)), those(None)) {
+        (well, _) if well >= needed => Some(true),
+        (well, open) => (well + open < needed).then_some(false),
     }
-    let possible = words.iter().filter(|(_, word)| *word != Some(false)).count();
-    (possible < needed).then_some(false)
-}
-
-/// A session cannot be asked at once: it counts while it is up, but only beside somebody who was asked.
-fn is_session(check: &Check) -> bool {
-    matches!(check.config.probe, Probe::Bgp(_))
 }
 
 fn are_enough(config: &Require, checks: &[&Check], is_fresh: impl Fn(&Check) -> bool) -> bool {
-    let is_fresh = |c: &&Check| c.verdict() == Verdict::Up && is_fresh(c);
-    let asked = checks.iter().copied().any(|c| is_fresh(&c) && !is_session(c));
-    let counts = |c: &&Check| is_fresh(c) || (asked && is_session(c) && c.verdict() == Verdict::Up);
-    checks.iter().copied().filter(counts).count() >= config.up_when.needed(checks.len())
+    let fresh = checks.iter().filter(|c| c.verdict() == Verdict::Up && is_fresh(c));
+    fresh.count() >= config.up_when.needed(checks.len())
 }
 
 /// Checks that a reason names. It is worked out for every decision, and read by a person: thousands would serve neither.

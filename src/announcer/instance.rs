@@ -26,8 +26,17 @@ pub struct Inputs {
     /// What is required has answered so that the primary's failures are not ours ([`super::witness`]). (SPEC asks for an answer to a
     /// probe that was sent after the first failure; but who was cut off after that one would then pass.)
     pub witnessed: bool,
+    /// It has answered since a drill began that pretends the primary's death.
+    pub drilled: bool,
     /// It has, but it may be we who were cut off, and a session of the primary's has until then to come back.
     pub returning: Option<Time>,
+}
+
+impl Inputs {
+    /// The primary is down, and it is not we who are cut off.
+    pub fn is_really_down(&self) -> bool {
+        self.witnessed && self.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down)
+    }
 }
 
 /// A change of state.
@@ -104,7 +113,7 @@ pub struct Instance {
     maintenance: bool,
     /// A drill pretends this.
     pretence: Option<Pretence>,
-    /// The primary is down, whatever is pretended.
+    /// The primary is down, whatever is pretended, and it is not we who are cut off.
     really_down: bool,
     /// A MASTER, or one that was, knows that its primary is dead: what it sees in FAULT is not all that it goes by.
     knows_death: bool,

@@ -7,9 +7,11 @@ mod told;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::conduct::Member;
 use super::effect::{Level, Sample};
 use super::event::{Outcome, ProbeId};
 use super::gate;
+use super::journal::State;
 use super::timers::{CheckId, Timer};
 use super::{Announcer, Effect};
 use crate::config::model;
@@ -144,6 +146,7 @@ impl Announcer {
         if probe.errand == Errand::Witness && !succeeded {
             // Not counted, but not forgotten: what it should have been a witness of is in doubt.
             check.note_trouble(probe.sent, now);
+            self.note_trouble(probe.check);
             return self.reconsider(probe.check, false, now);
         }
         let before = check.verdict();
@@ -154,6 +157,9 @@ impl Announcer {
         let row_is_over = check.threshold().failures() == 0 || check.verdict() != Verdict::Down;
         if changed {
             self.report_verdict(probe.check, before);
+        }
+        if !succeeded {
+            self.note_trouble(probe.check);
         }
         if failed {
             let asked = match probe.errand {
@@ -177,6 +183,19 @@ impl Announcer {
         }
     }
 
+    /// What was up, or still is, has not answered: those that wait to take over, and require it, doubt what was certain.
+    fn note_trouble(&mut self, check: CheckId) {
+        if self.checks.get(&check).is_none_or(|c| c.verdict() == Verdict::Down) {
+            return;
+        }
+        for id in self.users_of(check) {
+            let waits = |m: &&mut Member| m.require.contains(&check) && m.instance.state() == State::Backup;
+            if let Some(member) = self.members.get_mut(&id).filter(waits) {
+                member.rows.shake();
+            }
+        }
+    }
+
     fn sample(&mut self, probe: Outstanding, outcome: &Outcome, now: Time) {
         let Some(config) = self.checks.get(&probe.check).map(|c| c.config.clone()) else { return };
         let took = Some(now.since(probe.sent)).filter(|took| *took < config.timeout);
@@ -196,8 +215,12 @@ impl Announcer {
             let needed =
                 member.instance.config.require.as_ref().map(|r| r.up_when.needed(member.require.len()));
             let was_asked = member.require.iter().filter(is_known).count() >= needed.unwrap_or(0);
+            let sessions =
+                || member.require.iter().filter_map(|id| self.checks.get(id)).filter(|c| c.is_session());
+            let has_spoken = |since: Time| sessions().all(|c| c.has_testified(since..=now));
+            let spoken = member.rows.before(check).is_some_and(has_spoken);
             if let Some(member) = self.members.get_mut(&id) {
-                member.rows.failed(check, sent, asked.filter(|_| was_asked), now);
+                member.rows.failed(check, sent, asked.filter(|_| was_asked), spoken, now);
             }
         }
     }

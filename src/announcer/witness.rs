@@ -4,7 +4,8 @@
 //! primary does: failures, then a witness, and yet the primary is well. So a row of failures counts only once it is
 //! *confirmed*: one of them, which found the check down or made it so, is of a probe that went out together with probes of all
 //! that is required, and those were answered. What was answered before or after it proves nothing: a line may bounce. (Where a
-//! single failure decides they are sent right after it. Of a link the kernel tells, so any answer since then will do.)
+//! single failure decides they are sent right after it. Of a link the kernel tells, so any answer since then will do.) While a
+//! takeover waits for its delay, or for another check, trouble of what is required is a doubt: it has to be confirmed once more.
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
@@ -62,6 +63,8 @@ struct Fallen {
     /// How long it may take to come back.
     rejoin: Duration,
     confirmed: bool,
+    /// How often that was doubted again.
+    shaken: u32,
 }
 
 /// What is known when a session that is down is judged.
@@ -86,14 +89,14 @@ pub struct Look {
 struct Row {
     /// When its first failure became known, or what was in doubt turned out to prove nothing.
     since: Time,
-    /// When that one's probe was sent.
+    /// When the last failed probe was sent that a session which is required has spoken after, or the first.
     before: Time,
     /// The last failure that was counted as blurred, or the first of all.
     counted: Time,
     /// What we require was seen to answer since then, and the primary was probed at once.
     stirred: bool,
-    /// When a failure's probe was sent of which it is not known yet whether our own line was well.
-    doubtful: Option<Time>,
+    /// When a failure's probe was sent of which it is not known yet whether our own line was well, and what was `before` then.
+    doubtful: Option<(Time, Time)>,
     /// It was, for one of them.
     confirmed: bool,
     /// For how many of them nobody knows, though what we require has answered since: it loses packets, or is slow.
@@ -107,7 +110,8 @@ pub struct Doubt {
     pub check: CheckId,
     /// When its probe was sent, together with probes of what is required.
     pub sent: Time,
-    /// When the probe was sent that failed before it, or turned out to prove nothing.
+    /// When the probe was sent that failed before it, or turned out to prove nothing: a session that vouches for this one has
+    /// spoken between them.
     pub before: Time,
     /// Who has been heard of since then loses packets: it is not silent.
     pub counted: Time,
@@ -115,8 +119,9 @@ pub struct Doubt {
 
 impl Rows {
     /// A probe of the primary that was sent at `sent` has failed. `asked`: what is required was probed then, together with it. Later failures do not
-    /// move that: what takes longer to answer than the primary takes to fail anew would never be in time.
-    pub fn failed(&mut self, check: CheckId, sent: Time, asked: Option<Time>, now: Time) {
+    /// move that: what takes longer to answer than the primary takes to fail anew would never be in time. `has_spoken`: every
+    /// session that is required has given a sign of life since [`Rows::before`].
+    pub fn failed(&mut self, check: CheckId, sent: Time, asked: Option<Time>, has_spoken: bool, now: Time) {
         let fresh = Row {
             since: now,
             before: sent,
@@ -127,14 +132,23 @@ impl Rows {
             blurred: 0,
         };
         let row = self.rows.entry(check).or_insert(fresh);
-        row.doubtful = row.doubtful.or(asked);
+        row.doubtful = row.doubtful.or(asked.map(|asked| (asked, row.before)));
+        if has_spoken {
+            row.before = sent;
+        }
+    }
+
+    /// A session that vouches for the next failure has to give a sign of life after that; None without a failure.
+    pub fn before(&self, check: CheckId) -> Option<Time> {
+        self.rows.get(&check).map(|row| row.before)
     }
 
     /// The failures that are in doubt.
     pub fn doubtful(&self) -> impl Iterator<Item = Doubt> {
         let unproved = self.rows.iter().filter(|(_, row)| !row.confirmed);
         unproved.filter_map(|(id, row)| {
-            Some(Doubt { check: *id, sent: row.doubtful?, before: row.before, counted: row.counted })
+            let (sent, before) = row.doubtful?;
+            Some(Doubt { check: *id, sent, before, counted: row.counted })
         })
     }
 
@@ -146,8 +160,20 @@ impl Rows {
                 (row.blurred, row.counted) = (row.blurred + 1, now);
             }
             row.confirmed = was_well || row.blurred >= WAITS;
-            row.before = row.doubtful.take().unwrap_or(row.before);
+            row.before = row.doubtful.take().map_or(row.before, |(sent, _)| sent.max(row.before));
             (row.since, row.stirred) = (now, false);
+        }
+    }
+
+    /// What is required has had trouble: what was certain may be over meanwhile, and is to be seen once more. (Not where it was
+    /// certain only because packets are lost all the time.)
+    pub fn shake(&mut self) {
+        for row in self.rows.values_mut().filter(|row| row.blurred < WAITS) {
+            row.confirmed = false;
+        }
+        for fallen in self.fallen.values_mut().filter(|fallen| fallen.confirmed && fallen.shaken < WAITS) {
+            let shaken = fallen.shaken + 1;
+            *fallen = Fallen { was_cut_off: fallen.was_cut_off, shaken, ..Fallen::new(fallen.began) };
         }
     }
 
@@ -259,6 +285,7 @@ impl Fallen {
             lacks: None,
             rejoin: Duration::ZERO,
             confirmed: false,
+            shaken: 0,
         }
     }
 
@@ -319,25 +346,25 @@ mod tests {
     #[test]
     fn a_row_is_confirmed_by_a_failure_that_is_vouched_for() {
         let mut rows = Rows::default();
-        rows.failed(PING, at(1), None, at(2));
+        rows.failed(PING, at(1), None, false, at(2));
         let doubtful = |rows: &Rows| rows.doubtful().map(|doubt| doubt.sent).collect::<Vec<_>>();
         assert_eq!(doubtful(&rows), [], "nothing was asked together with it");
-        rows.failed(PING, at(3), Some(at(3)), at(4));
-        rows.failed(PING, at(4), Some(at(4)), at(5));
+        rows.failed(PING, at(3), Some(at(3)), false, at(4));
+        rows.failed(PING, at(4), Some(at(4)), false, at(5));
         assert_eq!(doubtful(&rows), [at(3)], "the first, until it is known");
         rows.settle(PING, false, false, at(5));
         assert_eq!((doubtful(&rows), rows.is_confirmed(PING)), (vec![], false));
-        rows.failed(PING, at(5), Some(at(5)), at(6));
+        rows.failed(PING, at(5), Some(at(5)), false, at(6));
         assert_eq!(doubtful(&rows), [at(5)]);
         rows.settle(PING, true, true, at(6));
         assert!(rows.is_confirmed(PING));
-        rows.failed(PING, at(7), Some(at(7)), at(8));
+        rows.failed(PING, at(7), Some(at(7)), false, at(8));
         assert_eq!(doubtful(&rows), []);
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
         for n in 1..=WAITS {
             assert!(!rows.is_confirmed(PING), "{n}");
-            rows.failed(PING, at(9), Some(at(9)), at(9));
+            rows.failed(PING, at(9), Some(at(9)), false, at(9));
             rows.settle(PING, false, true, at(9));
         }
         assert!(rows.is_confirmed(PING), "who loses packets all the time");
@@ -350,17 +377,17 @@ mod tests {
     #[test]
     fn a_row_that_proves_nothing_is_stirred_by_the_next_answer() {
         let mut rows = Rows::default();
-        rows.failed(PING, at(1), None, at(2));
+        rows.failed(PING, at(1), None, false, at(2));
         assert_eq!(rows.stir(|_| false, |_| true), [], "not down yet");
         assert_eq!(rows.stir(|_| true, |_| false), [], "no answer since then");
         assert_eq!(rows.stir(|_| true, |since| since == at(2)), [PING]);
         assert_eq!(rows.stir(|_| true, |_| true), [], "once");
-        rows.failed(PING, at(3), Some(at(3)), at(4));
+        rows.failed(PING, at(3), Some(at(3)), false, at(4));
         rows.settle(PING, false, true, at(5));
         assert_eq!(rows.stir(|_| true, |since| since == at(5)), [PING]);
-        rows.failed(PING, at(6), Some(at(6)), at(7));
+        rows.failed(PING, at(6), Some(at(6)), false, at(7));
         rows.settle(PING, false, true, at(8));
-        rows.failed(PING, at(9), Some(at(9)), at(9));
+        rows.failed(PING, at(9), Some(at(9)), false, at(9));
         assert_eq!(rows.stir(|_| true, |_| true), [], "it is in doubt already");
     }
 

@@ -287,6 +287,11 @@ impl Check {
         self.changed(before, now, now)
     }
 
+    /// What has failed so far, and was not enough, was our own fault.
+    pub fn pardon(&mut self) {
+        self.threshold.pardon();
+    }
+
     /// True if it is up and no failure counts against it: a further success changes nothing.
     pub fn is_calm(&self) -> bool {
         let quiet = self.threshold.failures() == 0 && self.threshold.first_bad().is_none();

@@ -164,6 +164,16 @@ impl Threshold {
         *self = Threshold { blind_since: Some(since), lapsed, ..Threshold::new(self.fall, self.rise) };
     }
 
+    /// What has failed so far, and was not enough, does not count.
+    pub fn pardon(&mut self) {
+        if self.settled == Some(Verdict::Down) {
+            return;
+        }
+        self.failures = 0;
+        (self.first_bad, self.last_failure, self.before_last) = (None, None, None);
+        self.window.clear();
+    }
+
     /// We were away: what was counted is too old to act on.
     pub fn forget(&mut self) {
         *self = Threshold::new(self.fall, self.rise);

@@ -16,6 +16,7 @@ mod forward;
 mod kernel;
 mod operator;
 mod order;
+mod own_line;
 mod primary;
 mod reload;
 mod require;

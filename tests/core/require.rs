@@ -413,20 +413,26 @@ dev = "lo"
 /// wait for it.
 #[test]
 fn a_flapping_uplink_of_one_does_not_keep_another_from_its_takeover() {
-    let mut rig = Rig::settled(&format!("{}{SECOND_INSTANCE}", standby("takeover_delay = \"20s\"")));
-    rig.set("ping", Target::Silent);
-    rig.set("uplink2", Target::Turns([vec![Target::Answers(MS); 9], vec![Target::Refuses(MS); 9]].concat()));
-    rig.until("down", 10 * SECOND, |r| r.verdict("ping") == "down");
-    rig.set("uplink2", Target::Refuses(MS));
-    rig.run(2 * SECOND);
-    for _ in 0..4 {
-        rig.set("uplink2", Target::Answers(MS));
-        rig.run(2 * SECOND);
+    for fall in ["fall = 3", "fall = 1"] {
+        let text = with(&standby("takeover_delay = \"20s\""), "fall = 3", fall);
+        let mut rig = Rig::settled(&format!("{text}{SECOND_INSTANCE}"));
+        rig.set("ping", Target::Silent);
+        rig.set(
+            "uplink2",
+            Target::Turns([vec![Target::Answers(MS); 9], vec![Target::Refuses(MS); 9]].concat()),
+        );
+        rig.until("down", 10 * SECOND, |r| r.verdict("ping") == "down");
         rig.set("uplink2", Target::Refuses(MS));
         rig.run(2 * SECOND);
+        for _ in 0..4 {
+            rig.set("uplink2", Target::Answers(MS));
+            rig.run(2 * SECOND);
+            rig.set("uplink2", Target::Refuses(MS));
+            rig.run(2 * SECOND);
+        }
+        rig.run(6 * SECOND);
+        assert_eq!(rig.state("a"), State::Master);
     }
-    rig.run(6 * SECOND);
-    assert_eq!(rig.state("a"), State::Master);
 }
 
 /// Two instances go by one primary: what one of them does not need (any more) is asked for the other.

@@ -78,6 +78,7 @@ impl Announcer {
         for id in self.checks_of_session(name) {
             let up = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Up);
             if up && self.forget_check(id, "its session begins anew with another configuration", now) {
+                self.give_session_time(id, now);
                 self.reconsider(id, true, now);
             }
         }

@@ -101,6 +101,15 @@ impl Announcer {
         Some(FallenSession { check: id, since: check.since(), silence, rejoin, hope })
     }
 
+    /// It is we who end the session: if it does not come back at once that is no death.
+    pub(in crate::announcer) fn give_session_time(&mut self, check: CheckId, now: Time) {
+        for id in self.users_of(check) {
+            if let Some(member) = self.members.get_mut(&id).filter(|m| m.primary.contains(&check)) {
+                member.rows.begin_anew(check, now);
+            }
+        }
+    }
+
     /// Sessions of its primary that are down when its own isolation ends have their time from now on.
     pub(super) fn give_sessions_time(&mut self, id: InstanceId, now: Time) {
         let Some(member) = self.members.get(&id) else { return };

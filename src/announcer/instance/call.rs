@@ -67,10 +67,9 @@ impl Instance {
 
     /// What a drill asks for; None if there is none, or an override or the primary's real death has the word.
     fn drill_call(&self, inputs: &Inputs) -> Option<Call> {
-        let really_down = inputs.primary.as_ref().is_some_and(|p| p.state == PrimaryState::Down);
         match (self.pretence?, self.forced) {
             (_, Some(_)) => None,
-            (Pretence::Down(_), None) if inputs.witnessed => Some(Call::TakeOver {
+            (Pretence::Down(_), None) if inputs.drilled => Some(Call::TakeOver {
                 reason: "drill: pretending that the primary is down".into(),
                 first_bad: None, // no probe was bad: nothing was detected
                 at_once: false,
@@ -79,7 +78,7 @@ impl Instance {
             (Pretence::Down(_), None) => {
                 Some(Call::Stay { reason: "drill: waiting for an answer of what it requires".into() })
             }
-            (Pretence::Well, None) if really_down => None,
+            (Pretence::Well, None) if inputs.is_really_down() => None,
             (Pretence::Well, None) => {
                 Some(Call::HandBack { reason: "drill: handing back".into(), at_once: true })
             }

@@ -20,11 +20,11 @@ impl Instance {
         if self.forced.is_some_and(|f| f.until.is_some_and(|t| t <= now)) {
             self.forced = None;
         }
-        self.really_down = seems_down(inputs);
+        self.really_down = inputs.is_really_down();
         // Known as MASTER, by failures with a witness, and not forgotten or seen otherwise since.
         self.knows_death &= matches!(self.phase, Phase::Master { .. } | Phase::Fault { .. });
         self.knows_death |= matches!(self.phase, Phase::Master { .. }) && inputs.witnessed;
-        self.knows_death &= self.really_down;
+        self.knows_death &= seems_down(inputs);
         match self.phase.clone() {
             Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),
@@ -166,7 +166,7 @@ impl Instance {
             self.recoveries = if again { self.recoveries.saturating_add(1) } else { 1 };
             self.last_recovery = Some(now);
         }
-        if !self.knows_death && self.forced.is_none() && self.really_down {
+        if !self.knows_death && self.forced.is_none() && seems_down(inputs) {
             // SPEC: leaving FAULT decides anew. Anew means by what is seen from now on: while `require` was unmet the
             // primary would have seemed down however well it was. (A MASTER knew of its death before that.)
             let reason =

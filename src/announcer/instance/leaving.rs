@@ -40,6 +40,11 @@ impl Instance {
         self.pretence.is_some() && !self.really_down
     }
 
+    /// A MASTER, or one that was and is cut off now, that knows of its primary's death.
+    pub fn knows_death(&self) -> bool {
+        self.knows_death
+    }
+
     /// The kernel objects of it that a stop may leave to the next process.
     pub fn heritable_level(&self) -> Level {
         let level = self.level();

@@ -86,17 +86,35 @@ impl Announcer {
     /// goes by the check as well, it does count: the first has forgotten its rows, and waits for new ones (unless a
     /// single failure makes a row).
     pub(in crate::announcer) fn distrust(&mut self, id: CheckId, instance: InstanceId, now: Time) {
-        let others = self.users_of(id).into_iter().filter(|user| *user != instance);
-        let sees = |m: &Member| m.primary.contains(&id) && self.is_connected(m, now);
-        let is_seen = others.filter_map(|user| self.members.get(&user)).any(sees);
-        if is_seen && self.checks.get(&id).is_some_and(|c| c.config.fall.failures() > 1) {
-            return;
-        }
+        self.pardon(id, instance, now);
         let is_down = self.checks.get(&id).is_some_and(|c| c.verdict() == Verdict::Down && !c.is_told());
-        if is_down && self.forget_check(id, "what it seemed while this node was cut off does not count", now)
+        if is_down
+            && !self.is_trusted_by_others(id, instance, now)
+            && self.forget_check(id, "what it seemed while this node was cut off does not count", now)
         {
             self.reconsider(id, true, now);
         }
+    }
+
+    /// Failures of it that were not enough may have been our own, and nobody knows which: none of them counts.
+    pub(in crate::announcer) fn pardon(&mut self, id: CheckId, instance: InstanceId, now: Time) {
+        if self.is_trusted_by_others(id, instance, now) {
+            return;
+        }
+        if let Some(check) = self.checks.get_mut(&id) {
+            check.pardon();
+        }
+    }
+
+    /// Another instance goes by that check, and was not cut off, or knows by it of a death.
+    fn is_trusted_by_others(&self, id: CheckId, instance: InstanceId, now: Time) -> bool {
+        let is_row = self.checks.get(&id).is_some_and(|c| c.config.fall.failures() > 1);
+        let trusts = |m: &Member| {
+            let sees = self.is_connected(m, now) && (is_row || m.rows.is_confirmed(id));
+            m.primary.contains(&id) && (sees || m.instance.knows_death())
+        };
+        let others = self.users_of(id).into_iter().filter(|user| *user != instance);
+        others.filter_map(|user| self.members.get(&user)).any(trusts)
     }
 }
 

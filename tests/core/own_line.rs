@@ -1,0 +1,183 @@
+//! What our own line does is no death of the primary's, however it falls together with other things (FIELD 8).
+
+use announcerd::announcer::event::Command;
+use announcerd::announcer::journal::State;
+
+use crate::fake::{MS, SECOND, Target};
+use crate::far::Away;
+use crate::rig::{Rig, STANDBY, standby, with};
+
+/// Everything that we can reach, or nothing.
+fn cut(rig: &mut Rig, on: bool) {
+    let target = if on { Target::Silent } else { Target::Answers(10 * MS) };
+    rig.far.silent = on;
+    rig.set("ping", target.clone());
+    rig.set("uplink", target);
+}
+
+/// A witness that falls late, so that `require` stays met.
+const PATIENT: &str = "host = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 30";
+
+fn patient(text: &str) -> String {
+    with(text, "host = \"203.0.113.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3", PATIENT)
+}
+
+/// A drill has its own witness, which says nothing of a failure that comes later: neither while it holds nor on its way back.
+#[test]
+fn a_cut_during_a_drill_is_no_takeover() {
+    for waits_for in ["holding", "handing back"] {
+        let mut rig = Rig::settled(&patient(STANDBY));
+        rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 2 }).expect("a drill");
+        rig.until(waits_for, 9 * SECOND, |r| r.drill.iter().any(|n| n.text.contains(waits_for)));
+        cut(&mut rig, true);
+        rig.until("down", 6 * SECOND, |r| r.verdict("ping") == "down");
+        rig.run(2 * SECOND);
+        cut(&mut rig, false);
+        rig.until_state("a", State::Backup, 5 * SECOND);
+        rig.run(120 * SECOND);
+        assert_eq!(rig.states("a"), [State::Master, State::Backup], "{waits_for}: {:?}", rig.records);
+        assert!(!rig.drill.iter().any(|n| n.text.contains("really is down")), "{:?}", rig.drill);
+    }
+}
+
+/// A ping of the primary's, and a session to a router as what is required, alone or beside the uplink.
+fn session_required(more: &str) -> String {
+    let isp = "[[bgp]]\nname = \"isp\"\npeer = \"203.0.113.9\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"90s\"\n\
+               [[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"isp\"\n[[instance]]";
+    let text = with(STANDBY, "name = \"hk-1\"", "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"");
+    let text = with(&text, "[[instance]]", isp);
+    with(&text, "checks = [\"uplink\"]", &format!("checks = [\"session\"{more}]"))
+}
+
+/// Beyond the gateway nothing answers: a session that says nothing when it is asked has not been heard of, though it will be
+/// Established for a hold time.
+#[test]
+fn a_session_that_is_silent_is_not_heard_of() {
+    for more in ["", ", \"uplink\""] {
+        let mut rig = Rig::settled(&session_required(more));
+        rig.run(60 * SECOND);
+        rig.far.silent = true;
+        rig.set("ping", Target::Silent);
+        rig.run(30 * SECOND);
+        assert_eq!((rig.states("a"), rig.verdict("session").as_str()), (vec![], "up"), "{:?}", rig.records);
+        cut(&mut rig, false);
+        rig.run(30 * SECOND);
+        assert_eq!(rig.states("a"), [], "{:?}", rig.records);
+        rig.set("ping", Target::Silent);
+        let took = rig.until_state("a", State::Master, 20 * SECOND);
+        assert!(took <= 5 * SECOND, "one that speaks is a witness: {took:?}");
+    }
+}
+
+/// A lost packet, a sign of life, and then a cut of the line that is over when the last failure is known: the signs before and
+/// after it do not bracket a moment, but a second and more.
+#[test]
+fn a_session_vouches_for_no_more_than_one_failure() {
+    for length in (10..24).map(|n| 100 * MS * n) {
+        let mut rig = Rig::settled(&session_required(""));
+        rig.run(60 * SECOND);
+        rig.set("ping", Target::Silent);
+        rig.until("a failure", 2 * SECOND, |r| r.check("ping").failures == 1);
+        rig.run(50 * MS);
+        cut(&mut rig, true);
+        rig.run(length);
+        cut(&mut rig, false);
+        rig.run(30 * SECOND);
+        assert_eq!(rig.states("a"), [], "{length:?}: {:?}", rig.records);
+    }
+}
+
+/// Seven failures of ten are our own, and are forgotten with the isolation: the next lost packet is the first.
+#[test]
+fn failures_of_our_isolation_are_in_no_window() {
+    let fall = "host = \"198.18.0.1\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3";
+    let window = fall.replace("fall = 3", "fall = { failures = 8, of = 10 }");
+    let mut rig = Rig::settled(&with(STANDBY, fall, &window));
+    rig.run(20 * SECOND);
+    cut(&mut rig, true);
+    rig.until("seven", 9 * SECOND, |r| r.check("ping").failures == 7);
+    assert_eq!((rig.verdict("ping").as_str(), rig.state("a")), ("up", State::Fault));
+    cut(&mut rig, false);
+    rig.until_state("a", State::Backup, 5 * SECOND);
+    assert_eq!(rig.verdict("ping"), "up", "it has answered");
+    rig.set("ping", Target::Silent);
+    rig.until("a loss", 2 * SECOND, |r| r.check("ping").failures > 0 && r.check("ping").last_error.is_some());
+    rig.run(SECOND);
+    cut(&mut rig, false);
+    rig.run(60 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Backup], "{:?}", rig.records);
+}
+
+/// The primary died, and came back while our own line was cut: its death was certain, and is not any more.
+#[test]
+fn a_death_is_not_certain_for_ever() {
+    let uplink = "host = \"203.0.113.1\"\ninterval = \"1s\"";
+    let slow =
+        with(&standby("takeover_delay = \"20s\""), uplink, "host = \"203.0.113.1\"\ninterval = \"10s\"");
+    for phase in (0..10).map(|n| 100 * MS * n) {
+        let mut rig = Rig::new(&slow);
+        rig.run(60 * SECOND);
+        rig.set("ping", Target::Silent);
+        rig.until("the delay", 9 * SECOND, |r| r.instance("a").pending.is_some());
+        rig.run(12 * SECOND);
+        cut(&mut rig, true);
+        rig.run(10 * SECOND + phase);
+        assert_eq!((rig.verdict("uplink").as_str(), rig.state("a")), ("up", State::Backup));
+        cut(&mut rig, false);
+        rig.run(60 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{phase:?}: {:?}", rig.records);
+    }
+    // Where it is still dead a lost witness costs no more than the next failure.
+    let mut rig = Rig::new(&slow);
+    rig.run(60 * SECOND);
+    rig.set("ping", Target::Silent);
+    rig.until("the delay", 9 * SECOND, |r| r.instance("a").pending.is_some());
+    rig.run(18 * SECOND);
+    rig.set("uplink", Target::Silent);
+    rig.run(SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until_state("a", State::Master, 4 * SECOND);
+}
+
+/// Two go by one primary and one uplink, and one of them has announced already: it comes back from FAULT as a MASTER, whoever is
+/// the first to leave it.
+#[test]
+fn who_knows_of_the_death_is_not_robbed_of_it() {
+    let other = "[[instance]]\nname = \"b\"\nprimary = { checks = [\"ping\"] }\nrequire = { checks = [\"uplink\"] }\n";
+    let mut rig = Rig::new(&format!("{}{other}", standby("takeover_delay = \"5m\"")));
+    rig.run(20 * SECOND);
+    rig.set("ping", Target::Silent);
+    rig.until_state("b", State::Master, 10 * SECOND);
+    rig.forget();
+    rig.set("uplink", Target::Silent);
+    rig.until_state("b", State::Fault, 10 * SECOND);
+    rig.run(5 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.until_state("b", State::Master, 5 * SECOND);
+    assert_eq!(rig.states("b"), [State::Fault, State::Master], "{:?}", rig.records);
+}
+
+/// A reload resets the primary's session, and its router makes us wait after our Cease, as BIRD does: that is no death.
+#[test]
+fn a_reload_of_the_primarys_session_is_no_death() {
+    let session = |hold: &str| {
+        let router = format!(
+            "[[bgp]]\nname = \"router\"\npeer = \"198.18.0.4\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"{hold}\"\nmultihop = 8\n\
+             [[check]]\nname = \"session\"\ntype = \"bgp\"\npeer = \"router\"\n[[instance]]"
+        );
+        let text = with(STANDBY, "name = \"hk-1\"", "name = \"hk-1\"\nrouter_id = \"203.0.113.2\"");
+        with(&with(&text, "checks = [\"ping\"]", "checks = [\"session\"]"), "[[instance]]", &router)
+    };
+    let mut rig = Rig::new(&session("9s"));
+    rig.run(120 * SECOND);
+    assert_eq!(rig.verdict("session"), "up");
+    rig.forget();
+    rig.far.away = Some(Away::Closes);
+    rig.reload(&session("12s"));
+    rig.run(50 * SECOND);
+    rig.far.away = None;
+    rig.run(120 * SECOND);
+    assert_eq!((rig.states("a"), rig.verdict("session").as_str()), (vec![], "up"), "{:?}", rig.records);
+    rig.far.silent = true;
+    rig.until_state("a", State::Master, 60 * SECOND);
+}
