@@ -1,5 +1,5 @@
-//! Detection after a silent drop, at three speeds, of BIRD and of FRR: never before its time, by silence, and a takeover
-//! follows.
+//! Detection after a silent drop, at three speeds, of BIRD, FRR and keepalived: never before its time, by silence, and a
+//! takeover follows.
 
 use std::time::Instant;
 
@@ -33,6 +33,31 @@ fn of_frr() {
         pair.reload(&lines_for(interval));
         detect(&pair, &node, interval);
     }
+}
+
+/// Its BFD in real time, by its own configuration. It changes intervals by a reload, as [`crate::keepalived`] proves; here each
+/// speed has a process of its own.
+fn keepalived(interval: u64) {
+    let pair = Pair::new();
+    let timing = format!("min_rx {interval}\n min_tx {interval}\n multiplier 3");
+    let _keepalived = crate::keepalived::start_it(&pair, &timing);
+    let node = pair.node(&lines_for(interval));
+    detect(&pair, &node, interval);
+}
+
+#[test]
+fn of_keepalived_at_10_ms() {
+    keepalived(10);
+}
+
+#[test]
+fn of_keepalived_at_50_ms() {
+    keepalived(50);
+}
+
+#[test]
+fn of_keepalived_at_300_ms() {
+    keepalived(300);
 }
 
 fn lines_for(interval: u64) -> String {

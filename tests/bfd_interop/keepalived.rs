@@ -15,7 +15,10 @@ const LOG: &str = "/run/keepalived.log";
 fn config(timing: &str) -> String {
     format!(
         "
-global_defs {{ router_id them }}
+global_defs {{
+    router_id them
+    bfd_rt_priority 10
+}}
 bfd_instance us {{
     neighbor_ip 203.0.113.2
     source_ip 203.0.113.1
@@ -39,7 +42,7 @@ vrrp_instance vi {
 ";
 
 /// What it says goes to a file, from its first word on.
-fn start_it(pair: &Pair, timing: &str) -> Daemon {
+pub fn start_it(pair: &Pair, timing: &str) -> Daemon {
     pair.them.write(FILE, config(timing)).unwrap();
     let program = find_program("keepalived", "keepalived").unwrap();
     pair.them.write(LOG, "").unwrap();
