@@ -35,12 +35,11 @@ fn of_frr() {
     }
 }
 
-/// Its BFD in real time, by its own configuration. It changes intervals by a reload, as [`crate::keepalived`] proves; here each
-/// speed has a process of its own.
+/// keepalived 2.2 can do 10 ms.
 fn keepalived(interval: u64) {
     let pair = Pair::new();
     let timing = format!("min_rx {interval}\n min_tx {interval}\n multiplier 3");
-    let _keepalived = crate::keepalived::start_it(&pair, &timing);
+    let _keepalived = crate::keepalived::start_in_real_time(&pair, &timing);
     let node = pair.node(&lines_for(interval));
     detect(&pair, &node, interval);
 }
