@@ -1,14 +1,14 @@
 //! From the decision to its effects, by the real daemon in a namespace of its own (needs root):
 //! `cargo bench --bench reaction`.
 //!
-//! - decision to the kernel's acknowledgement, and to the start of a script, over hundreds of failovers by hand;
+//! - decision to the kernel's acknowledgement, and to the start and the end of a script, over hundreds of failovers by hand;
 //! - from the end of the check that decides to the route in the kernel and to the script's start, beside keepalived
 //!   with the same check and `ip route add` as its notify script, in the same run.
 
 mod common;
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use announcerd::announcer::journal::State;
 use announcerd::demo::lab::topology::prefix;
@@ -64,6 +64,13 @@ fn stamps(host: &Host, file: &str) -> Vec<u64> {
     host.read(file).lines().filter_map(|l| l.parse().ok()).collect()
 }
 
+/// That clock's time of a date of announcerd's journal.
+fn of_date(date: &str) -> u64 {
+    let (wall, clock) = (SystemTime::now(), now());
+    let ago = wall.duration_since(humantime::parse_rfc3339(date).unwrap()).unwrap();
+    clock - ago.as_nanos() as u64
+}
+
 /// Failovers by hand: what lies behind the decision, without the noise of a check before it.
 fn forced() {
     let host = host();
@@ -77,8 +84,8 @@ fn forced() {
     let node = Node::start(&host, program(), &config).unwrap();
     node.wait_state("mainland", State::Backup, LIMIT).unwrap();
     let news = node.follow().unwrap();
-    let (mut acked, mut withdrawn, mut done) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..FORCED {
+    let (mut acked, mut withdrawn, mut began, mut done) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=FORCED {
         for (state, acks) in [(State::Master, &mut acked), (State::Backup, &mut withdrawn)] {
             force(&node, "mainland", state);
             loop {
@@ -90,7 +97,14 @@ fn forced() {
                 let after = |step: u64| Duration::from_micros(step - decision);
                 match (state, steps.notify_done) {
                     (State::Master, None) => continue,
-                    (State::Master, Some(end)) => done.push(after(end)),
+                    (State::Master, Some(end)) if event.to == state => {
+                        done.push(after(end));
+                        // The record's date is that of the decision.
+                        let starts = stamps(&host, "/run/began");
+                        assert_eq!(starts.len(), round, "each of the scripts has run");
+                        let start = starts[round - 1].saturating_sub(of_date(&event.time));
+                        began.push(Duration::from_nanos(start));
+                    }
                     _ => {}
                 }
                 if event.to == state {
@@ -103,6 +117,7 @@ fn forced() {
     println!("-- announcerd, by hand");
     println!("decision to kernel_acked, takeover    {}", spread(acked).1);
     println!("decision to kernel_acked, withdraw    {}", spread(withdrawn).1);
+    println!("decision to the script's start        {}", spread(began).1);
     println!("decision to the script's end          {}", spread(done).1);
 }
 

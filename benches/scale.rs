@@ -18,6 +18,7 @@ use common::*;
 use nix::sys::signal::Signal;
 
 const WATCHED: Duration = Duration::from_secs(20);
+const METRICS: &str = "127.0.0.1:9179";
 const BULK: u32 = 100_000;
 const ROUNDS: usize = 4;
 
@@ -37,7 +38,7 @@ fn main() {
 fn pings(targets: u32) {
     let host = host();
     host.run(&["ip", "route", "add", "local", "198.18.0.0/16", "dev", "lo"]).unwrap();
-    let (mut config, mut names) = (String::new(), Vec::new());
+    let (mut config, mut names) = (format!("[node]\nmetrics = \"{METRICS}\"\n"), Vec::new());
     for n in 1..=targets {
         let to = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n);
         writeln!(config, "[[check]]\nname = \"t{n}\"\ntype = \"ping\"\nhost = \"{to}\"\ninterval = \"1s\"")
@@ -52,21 +53,38 @@ fn pings(targets: u32) {
     node.wait_state("mainland", State::Backup, LIMIT).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     let pid = node.daemon().pid();
+    let counted = results(&host);
     let (before, start) = (cpu(pid), Instant::now());
     let woken = sleeps(pid);
     std::thread::sleep(WATCHED);
     let (took, used, woken) = (start.elapsed(), cpu(pid) - before, sleeps(pid) - woken);
+    let (good, bad) = results(&host);
+    let (good, bad) = (good - counted.0, bad - counted.1);
     let checks = node.status().unwrap().checks;
-    let bad: Vec<_> = checks.iter().filter_map(|c| c.last_error.as_ref()).collect();
+    let error = checks.iter().find_map(|c| c.last_error.as_ref());
     println!(
-        "{targets:>6} targets/s   {:5.2} % of a core   {:5.2} us each   {:6.0} wake-ups/s   {:5.1} MB   {} not answered {:?}",
+        "{targets:>6} targets/s   {:5.2} % of a core   {:5.2} us each   {:6.0} wake-ups/s   {:5.1} MB   {bad} of {} not answered {}",
         used.as_secs_f64() / took.as_secs_f64() * 100.0,
         used.as_secs_f64() * 1e6 / (f64::from(targets) * took.as_secs_f64()),
         woken as f64 / took.as_secs_f64(),
         memory(pid).0 as f64 / 1024.0,
-        bad.len(),
-        bad.first()
+        good + bad,
+        error.map_or("", String::as_str)
     );
+}
+
+/// Probes so far that were a success, and those that were none.
+fn results(host: &Host) -> (u64, u64) {
+    // A page is made four times a second at most: this one has to be new.
+    std::thread::sleep(Duration::from_millis(500));
+    let page = host.run(&["curl", "-sS", &format!("http://{METRICS}/metrics")]).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for line in page.lines().filter(|l| l.starts_with("announcerd_check_results_total{")) {
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        *if line.contains("result=\"success\"") { &mut good } else { &mut bad } += count;
+    }
+    assert!(good > 0, "no results in\n{page}");
+    (good, bad)
 }
 
 fn to(i: u32) -> String {

@@ -194,7 +194,14 @@ fn bad() -> Status {
         },
     ];
     status.bfd = vec![
-        session("203.0.113.1", "Up", Some(detail())),
+        BfdStatus {
+            diagnostic: "Control Detection Time Expired".into(),
+            ..session("203.0.113.1", "Up", Some(detail()))
+        },
+        BfdStatus {
+            reason: "packets come, and are refused: not authenticated".into(),
+            ..session("203.0.113.2", "Down", Some(BfdDetail { received: 0, discarded: 37, ..detail() }))
+        },
         BfdStatus { trouble: Some("UDP port 3784 is in use".into()), ..session("203.0.113.3", "Down", None) },
     ];
     status
@@ -236,6 +243,9 @@ fn detail() -> BfdDetail {
     )
     .status();
     status.detection_time = std::time::Duration::from_millis(900);
+    status.counters.sent = 12_345;
+    status.counters.received = 12_344;
+    status.jitter.record(std::time::Duration::from_micros(1700));
     BfdDetail::new(&status)
 }
 

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use announcerd::announcer::journal::State;
 use announcerd::announcer::{Announcer, Legacy};
+use announcerd::bfd::{Hops, SessionConfig, SessionId, Speaker};
 use announcerd::config::model::Config;
 use announcerd::config::{Env, ScriptVerdict, keys_asked_for, parse};
-use announcerd::status::WallClock;
+use announcerd::status::{BfdDetail, KernelStatus, OverrideStatus, PendingStatus, Status, WallClock};
 use announcerd::time::Time;
 use announcerd::{args, ctl};
 use clap::CommandFactory;
@@ -313,10 +315,12 @@ fn the_fields_of_the_status_are_explained() {
     let (config, _) = parse("example.toml", &manual().example.to_string(), &env()).unwrap();
     let core = Announcer::new(config, &Legacy::default(), Time::ZERO);
     let clock = WallClock { at: Time::ZERO, wall: SystemTime::UNIX_EPOCH };
-    let status = serde_json::to_value(core.status(Time::ZERO, &clock)).unwrap();
+    let status = serde_json::to_value(filled(core.status(Time::ZERO, &clock))).unwrap();
     let mut there = BTreeSet::new();
     names(&status, &mut there);
-    assert!(there.contains("override") && there.contains("last_rtt_us"), "{there:?}");
+    for name in ["override", "until", "last_rtt_us", "desired", "what", "last_discard", "p99_us"] {
+        assert!(there.contains(name), "{name} is not in {there:?}");
+    }
     let missing: Vec<_> = there.iter().filter(|name| !explained.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "not explained: {missing:?}");
     let source = include_str!("../src/status.rs");
@@ -324,6 +328,40 @@ fn the_fields_of_the_status_are_explained() {
         let known =
             source.contains(&format!("pub {name}: ")) || source.contains(&format!("rename = \"{name}\""));
         assert!(known, "there is no field {name}");
+    }
+}
+
+/// With everything in it that there can be, so that no field hides in what is null.
+fn filled(mut status: Status) -> Status {
+    let until = Some("2026-11-22T04:00:00Z".to_owned());
+    let instance = status.instances.first_mut().expect("an instance");
+    instance.forced = Some(OverrideStatus { state: State::Backup, until });
+    instance.pending = Some(PendingStatus { what: "failback".into(), at: "2026-11-22T04:00:00Z".into() });
+    let (id, config) = (SessionId(1), bfd_session());
+    let mut speaker = Speaker::new(1);
+    speaker.start(id, config, Time::ZERO);
+    let session = speaker.session(id).expect("the session").status();
+    status.bfd.first_mut().expect("a BFD session").detail = Some(BfdDetail::new(&session));
+    status.kernel.push(KernelStatus {
+        kind: "route".into(),
+        object: "198.51.100.0/24 dev lo".into(),
+        desired: true,
+        observed: false,
+        error: None,
+    });
+    let lists = [status.checks.len(), status.bgp.len(), status.kernel.len()];
+    assert!(lists.iter().all(|len| *len > 0), "{lists:?}");
+    status
+}
+
+fn bfd_session() -> SessionConfig {
+    let remote = "203.0.113.1".parse().expect("an address");
+    SessionConfig {
+        path: announcerd::bfd::Path { remote, local: None, device: None, hops: Hops::Single },
+        interval: Duration::from_millis(300),
+        multiplier: 3,
+        passive: false,
+        auth: None,
     }
 }
 

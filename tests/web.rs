@@ -13,7 +13,7 @@ use announcerd::announcer::{Announcer, Effect, Legacy};
 use announcerd::config::{Env, ScriptVerdict, parse};
 use announcerd::io::web::{Answer, Page, Web};
 use announcerd::metrics;
-use announcerd::status::{BgpStatus, WallClock};
+use announcerd::status::{BfdStatus, BgpStatus, WallClock};
 use announcerd::time::Time;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -259,4 +259,34 @@ fn a_session_that_is_down_is_unhealthy() {
     assert_eq!(Answer::health(&status).code, 200);
     status.bgp = vec![peer("Active")];
     assert_eq!(Answer::health(&status), Answer::text(503, "BGP session isp-a is Active\n"));
+    status.bgp = vec![peer("Established")];
+
+    let session = |state: &str, remote_state: &str| BfdStatus {
+        id: 1,
+        name: "203.0.113.1".into(),
+        state: state.into(),
+        remote_state: remote_state.into(),
+        since: String::new(),
+        diagnostic: String::new(),
+        reason: String::new(),
+        trouble: None,
+        checks: Vec::new(),
+        peers: Vec::new(),
+        detail: None,
+    };
+    status.bfd = vec![session("Up", "Up")];
+    assert_eq!(Answer::health(&status), Answer::text(200, "ok\n"));
+    let down = Answer::text(503, "BFD session 203.0.113.1 is Down\n");
+    for sessions in [
+        vec![session("Down", "Down")],
+        // No failure (RFC 5882 section 3.2), but nothing is guarded.
+        vec![session("Down", "AdminDown")],
+        vec![session("Up", "Up"), session("Down", "Down")],
+    ] {
+        status.bfd = sessions;
+        assert_eq!(Answer::health(&status), down);
+    }
+    status.bgp = vec![peer("Active")];
+    let both = "BGP session isp-a is Active\nBFD session 203.0.113.1 is Down\n";
+    assert_eq!(Answer::health(&status), Answer::text(503, both));
 }

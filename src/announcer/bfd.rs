@@ -9,6 +9,7 @@ use super::effect::Level;
 use super::event::PeerId;
 use super::timers::{CheckId, Timer};
 use super::{Announcer, Effect};
+use crate::bfd::wire::Discard;
 use crate::bfd::{Change, Diagnostic, Fault, News, Path, SessionConfig, SessionId, State};
 use crate::bgp::PeerEvent;
 use crate::config::model::{Config, Probe};
@@ -26,16 +27,37 @@ struct Session {
     since: Time,
     /// What the path's checks say: None: nothing is known yet, or not any more.
     verdict: Option<Result<(), String>>,
-    reason: String,
+    /// What happened last; None: nothing was heard yet.
+    reason: Option<String>,
+    /// Why what came since then was refused, if anything was.
+    refusal: Option<Discard>,
+    /// The journal has a line on that; the next one after the session has been Up.
+    is_refusal_logged: bool,
     trouble: Option<String>,
     /// It went down because we did not run, or could not hear: the peers on it lose their session only if it does not come back.
     pardoned: bool,
+}
+
+impl Session {
+    /// What a person needs to know of it.
+    fn reason(&self) -> String {
+        match (&self.reason, self.refusal) {
+            (None, None) => "nothing was heard yet".to_owned(),
+            (None, Some(why)) => format!("packets come, and are refused: {why}"),
+            (Some(reason), None) => reason.clone(),
+            (Some(reason), Some(why)) => format!("{reason}; packets come since then, and are refused: {why}"),
+        }
+    }
 }
 
 /// All sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     all: BTreeMap<SessionId, Session>,
+}
+
+fn no_session(session: &Session) -> String {
+    format!("no session: {}", session.reason())
 }
 
 /// What the configuration wants: one session for each path, the one with the shortest detection time of those that want it.
@@ -94,7 +116,9 @@ impl Announcer {
             diagnostic: Diagnostic::NONE,
             since: now,
             verdict: None,
-            reason: "nothing was heard yet".to_owned(),
+            reason: None,
+            refusal: None,
+            is_refusal_logged: false,
             trouble: None,
             pardoned: false,
         };
@@ -141,6 +165,7 @@ impl Announcer {
                     self.on_bfd_verified(id, since, now);
                 }
             }
+            News::Refused(why) => self.on_bfd_refused(id, why, now),
             News::Trouble(trouble) => {
                 session.trouble.clone_from(&trouble);
                 let (path, is_up) = (session.config.path.clone(), session.state == State::Up);
@@ -167,7 +192,8 @@ impl Announcer {
         (session.state, session.remote_state) = (change.state, change.remote_state);
         session.diagnostic = change.diagnostic;
         session.pardoned &= change.remote_state != State::AdminDown;
-        session.reason.clone_from(&change.reason);
+        (session.reason, session.refusal) = (Some(change.reason.clone()), None);
+        session.is_refusal_logged &= change.state != State::Up;
         let path = session.config.path.clone();
         let wait = now + session.config.patience();
         let level = if was_up { Level::Warn } else { Level::Info };
@@ -203,6 +229,24 @@ impl Announcer {
         }
     }
 
+    /// Packets come, and none of them is any good: an operator would look for them in the network.
+    fn on_bfd_refused(&mut self, id: SessionId, why: Discard, now: Time) {
+        // News that found no room are told out of their order.
+        let Some(session) = self.bfd.all.get_mut(&id).filter(|s| s.state == State::Down) else { return };
+        session.refusal = Some(why);
+        let (words, path) = (no_session(session), session.config.path.clone());
+        let is_down = matches!(session.verdict, Some(Err(_)));
+        if !std::mem::replace(&mut session.is_refusal_logged, true) {
+            let text = format!(
+                "BFD with {path}: packets come, and are refused: {why} (further ones are counted, and not logged)"
+            );
+            self.log(Level::Warn, None, text);
+        }
+        if is_down {
+            self.settle_bfd(id, Err(words), now);
+        }
+    }
+
     fn on_bfd_down(&mut self, id: SessionId, path: &Path, change: Change, now: Time) {
         let Some(session) = self.bfd.all.get_mut(&id) else { return };
         session.pardoned = matches!(change.own_fault, Some(Fault::Absent(_) | Fault::Deaf(_)));
@@ -230,7 +274,7 @@ impl Announcer {
         let (path, pardoned) = (session.config.path.clone(), std::mem::take(&mut session.pardoned));
         let words = match session.state {
             State::Init => "the neighbour is heard, but does not hear us".to_owned(),
-            _ => format!("no session: {}", session.reason),
+            _ => no_session(session),
         };
         self.settle_bfd(id, Err(words), now);
         if pardoned {
@@ -301,7 +345,7 @@ impl Announcer {
             remote_state: session.remote_state.to_string(),
             since: clock.date(session.since),
             diagnostic: session.diagnostic.to_string(),
-            reason: session.reason.clone(),
+            reason: session.reason(),
             trouble: session.trouble.clone(),
             checks: checks.map(|c| c.config.name.to_string()).collect(),
             peers: peers.map(|b| b.session.name.clone()).collect(),

@@ -1,6 +1,6 @@
 //! What sessions tell those who live by them.
 
-use super::wire::{Diagnostic, State};
+use super::wire::{Diagnostic, Discard, State};
 use crate::time::Time;
 
 /// Something that was not so before.
@@ -13,6 +13,9 @@ pub enum News {
         /// The Poll was sent after this.
         since: Time,
     },
+    /// Nothing is heard of the neighbour, but packets come and are discarded, the last of them for this. Told for the first
+    /// of them, and again if it is for another reason; a flood of them is no flood of news.
+    Refused(Discard),
     /// Packets cannot be sent or received here, and why; None: they can again. No evidence against the neighbour.
     Trouble(Option<String>),
 }

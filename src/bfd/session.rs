@@ -47,9 +47,16 @@ pub struct Session {
     told: Option<(State, bool)>,
     counters: Counters,
     last_discard: Option<Discard>,
+    /// Packets discarded since the last one that was taken.
+    refused: u64,
+    /// What was told of them, and when anything was.
+    told_refused: (Option<Discard>, Option<Time>),
     lateness: Histogram,
     jitter: Histogram,
 }
+
+/// Between two of [`News::Refused`]: whoever can send packets can send such as are discarded for one reason and another.
+const REFUSALS: Duration = Duration::from_secs(10);
 
 /// Packets in a row that need not wait for the timer, and what one more waits. Two ends that answer each old packet of the
 /// other's at once would never settle on a network that reorders and repeats.
@@ -90,6 +97,8 @@ impl Session {
             told: None,
             counters: Counters::default(),
             last_discard: None,
+            refused: 0,
+            told_refused: (None, None),
             lateness: Histogram::default(),
             jitter: Histogram::default(),
             config,
@@ -124,14 +133,30 @@ impl Session {
     pub fn receive(&mut self, received: &Received<'_>, at: Time, now: Time) -> Result<(), Discard> {
         let result = self.take(received, at.max(self.timing.last_rx().unwrap_or(at)).min(now), now);
         match result {
-            Ok(()) => self.counters.received += 1,
+            Ok(()) => {
+                self.counters.received += 1;
+                self.refused = 0;
+                self.told_refused.0 = None;
+            }
             Err(why) => {
                 self.counters.discarded += 1;
                 self.last_discard = Some(why);
+                self.refused += 1;
+                self.tell_refused(why, now);
             }
         }
         self.tell(now);
         result
+    }
+
+    /// Who hears nothing but packets that are no good to it is not to look for what is wrong with the network.
+    fn tell_refused(&mut self, why: Discard, now: Time) {
+        let (told, at) = self.told_refused;
+        let is_deaf = self.state == State::Down && self.remote_discriminator == 0;
+        if is_deaf && told != Some(why) && at.is_none_or(|at| now.since(at) >= REFUSALS) {
+            self.told_refused = (Some(why), Some(now));
+            self.news.push_back(News::Refused(why));
+        }
     }
 
     /// Section 6.8.6, from the authentication on, in its order.
@@ -245,10 +270,25 @@ impl Session {
             self.enter(State::Down, Diagnostic::DETECTION_EXPIRED, now);
         }
         if heard || excused {
-            let words = format!("silence for {} (detection time {}{again})", millis(silence), millis(limit));
+            let words = format!(
+                "silence for {} (detection time {}{again}){}",
+                millis(silence),
+                millis(limit),
+                self.refusals()
+            );
             // What we lost ourselves is not the neighbour's silence, and nothing that it could have noticed.
             let fault = deaf.then(|| Fault::Deaf(NO_ROOM.to_owned()));
             self.tell_of(words, fault, now);
+        }
+    }
+
+    /// What came in a silence, if anything did.
+    fn refusals(&self) -> String {
+        match self.last_discard.filter(|_| self.refused > 0) {
+            Some(why) => {
+                format!("; packets that came in it were refused ({}), the last: {why}", self.refused)
+            }
+            None => String::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::style::{Style, Tone, age, clean, date, until};
 use super::table::Table;
 use crate::announcer::journal::State;
+use crate::bfd::Diagnostic;
 use crate::status::{
     BfdDetail, BfdStatus, BgpStatus, CheckStatus, InstanceStatus, KernelStatus, NodeStatus, Status,
 };
@@ -210,7 +211,26 @@ pub(super) fn bfd(sessions: &[BfdStatus], now: SystemTime, style: Style) -> Stri
             (Tone::Plain, last),
         ]);
     }
-    table.lines(style).concat()
+    let mut lines = table.lines(style).into_iter();
+    let mut out = lines.next().unwrap_or_default();
+    for (session, line) in sessions.iter().zip(lines) {
+        out.push_str(&line);
+        out.push_str(&style.paragraph(Tone::Dim, UNDER, LINES, &clean(&counted(session))));
+    }
+    out
+}
+
+/// What stands below a session's row: its packets, and why it last left Up, also when it is Up again.
+fn counted(session: &BfdStatus) -> String {
+    let mut parts = Vec::new();
+    if let Some(d) = &session.detail {
+        parts.push(format!("packets sent {}, received {}, discarded {}", d.sent, d.received, d.discarded));
+        parts.push(format!("jitter p99 {}", rtt(d.jitter.p99_us)));
+    }
+    if session.diagnostic != Diagnostic::NONE.to_string() {
+        parts.push(format!("last down: {}", session.diagnostic));
+    }
+    parts.join("; ")
 }
 
 fn state_tone(state: State) -> Tone {

@@ -1,6 +1,6 @@
 //! Authentication with BIRD, which knows all five types. (FRR 8 and keepalived 2.2 know none.)
 
-use announcerd::demo::lab::Bird;
+use announcerd::demo::lab::{Bird, Node};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::bird::{config, is_up};
@@ -32,6 +32,7 @@ fn run_with(kind: &str, bird_kind: &str, neighbour: &str, host: &str) {
     until("discards", &node, || bfd(&node).detail.is_some_and(|d| d.discarded > 0));
     let why = detail(&node).last_discard.unwrap();
     assert!(why.contains("wrong password or digest") && check(&node).verdict != "up", "{why}");
+    is_told(&pair, &node, &why);
     assert!(!is_up(&bird));
     key("secret\n");
     pair.reload(&lines);
@@ -40,6 +41,30 @@ fn run_with(kind: &str, bird_kind: &str, neighbour: &str, host: &str) {
     // Twice the window of sequence numbers, and nothing went down.
     until("some packets", &node, || detail(&node).received > 40);
     assert_eq!(detail(&node).down, 0);
+}
+
+/// What people read says what is wrong, and not that nothing was heard; one line of the log, however many packets come.
+fn is_told(pair: &Pair, node: &Node, why: &str) {
+    let words = format!("packets come, and are refused: {why}");
+    until("the verdict", node, || check(node).verdict == "down");
+    assert_eq!(check(node).last_error, Some(format!("no session: {words}")));
+    let screen = pair.us.run(&[env!("CARGO_BIN_EXE_announcerctl"), "status"]).unwrap();
+    let flat = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(&words), "{screen}");
+    let discarded = detail(node).discarded;
+    until("more of them", node, || detail(node).discarded > discarded + 2);
+    let line = format!("BFD with {}: {words}", bfd(node).name);
+    assert_eq!(node.log().matches(&line).count(), 1, "{}", node.log());
+}
+
+/// Authentication at one end only: the one that wants none says so, too.
+#[test]
+fn authentication_at_one_end() {
+    let pair = Pair::new();
+    let lines = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3; authentication simple; password \"secret\";";
+    let _bird = Bird::start(&pair.them, &config(lines, ON_LINK)).unwrap();
+    let node = pair.node(&format!("host = \"{THEM}\"\ninterval = \"100ms\""));
+    is_told(&pair, &node, "authenticated, but no authentication is configured");
 }
 
 #[test]

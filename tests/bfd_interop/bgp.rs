@@ -2,8 +2,8 @@
 
 use announcerd::demo::lab::{Bird, Node};
 
-use crate::frr::Frr;
-use crate::rig::{Pair, bfd, program, until};
+use crate::frr::{Frr, PEER};
+use crate::rig::{Pair, bfd, detail, program, until};
 
 fn bird(with_bfd: bool) -> String {
     let (protocol, guard) = match with_bfd {
@@ -72,6 +72,42 @@ fn bfd_down_closes_the_session() {
     pair.unsilence();
     until("both again", &node, || session(&node) == "Established" && bfd(&node).state == "Up");
     assert!(bird.established("announcerd"));
+}
+
+/// RFC 5882 section 3.2: "AdminDown … does not imply any connectivity loss": who shuts BFD down in bfdd keeps the session, and
+/// so does who wants it again.
+#[test]
+fn admin_down_in_frr_leaves_the_session() {
+    let pair = Pair::new();
+    let config = format!(
+        "bfd\n {PEER}\n  receive-interval 100\n  transmit-interval 100\n exit\nexit\n\
+         router bgp 64500\n bgp router-id 203.0.113.1\n no bgp ebgp-requires-policy\n \
+         neighbor 203.0.113.2 remote-as 64501\n neighbor 203.0.113.2 timers connect 1\nexit\n"
+    );
+    let frr = Frr::start_all(&pair.them, &config, &["zebra", "bfdd", "bgpd"]);
+    let peer = || frr.show("bgpd", "show bgp neighbors 203.0.113.2 json")["203.0.113.2"].clone();
+    let node = node(&pair, "{ interval = \"100ms\", multiplier = 3 }");
+    let both = || session(&node) == "Established" && bfd(&node).state == "Up";
+    until("both", &node, both);
+    until("FRR's session", &node, || peer()["bgpState"] == "Established");
+    for _ in 0..2 {
+        frr.set(&[PEER, "shutdown"]);
+        until("AdminDown to be heard", &node, || {
+            let row = bfd(&node);
+            (row.state.as_str(), row.remote_state.as_str()) == ("Down", "AdminDown")
+        });
+        // Ours says that it is Down: FRR has heard that, and we have stayed.
+        let detection = detail(&node).received + 5;
+        until("some more of it", &node, || detail(&node).received >= detection);
+        assert_eq!(session(&node), "Established");
+        frr.set(&[PEER, "no shutdown"]);
+        until("BFD again", &node, both);
+    }
+    assert_eq!(peer()["connectionsEstablished"], 1, "{}", peer());
+    assert!(!node.log().contains("BFD Down"), "{}", node.log());
+    // It guards the session all the same.
+    pair.silence();
+    until("Cease / BFD Down", &node, || node.log().contains("closed by us: Cease/BFD Down"));
 }
 
 /// Strict: no session before BFD is Up; then it is there.

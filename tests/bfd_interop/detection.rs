@@ -1,5 +1,5 @@
-//! Detection after a silent drop, at three speeds, of BIRD and of FRR: never before its time, by silence, and a takeover
-//! follows.
+//! Detection after a silent drop, at three speeds, of BIRD, FRR and keepalived: never before its time, by silence, and a
+//! takeover follows.
 
 use std::time::Instant;
 
@@ -33,6 +33,30 @@ fn of_frr() {
         pair.reload(&lines_for(interval));
         detect(&pair, &node, interval);
     }
+}
+
+/// keepalived 2.2 can do 10 ms.
+fn keepalived(interval: u64) {
+    let pair = Pair::new();
+    let timing = format!("min_rx {interval}\n min_tx {interval}\n multiplier 3");
+    let _keepalived = crate::keepalived::start_in_real_time(&pair, &timing);
+    let node = pair.node(&lines_for(interval));
+    detect(&pair, &node, interval);
+}
+
+#[test]
+fn of_keepalived_at_10_ms() {
+    keepalived(10);
+}
+
+#[test]
+fn of_keepalived_at_50_ms() {
+    keepalived(50);
+}
+
+#[test]
+fn of_keepalived_at_300_ms() {
+    keepalived(300);
 }
 
 fn lines_for(interval: u64) -> String {

@@ -4,6 +4,8 @@
 
 mod backtest;
 mod bfd;
+mod bfd_guard;
+mod bfd_refused;
 mod bgp;
 mod bgp_reload;
 mod bgp_restart;

@@ -19,7 +19,18 @@ fn the_readmes_trial_with_bird() {
     let rig = Rig::bird();
     let run = |words: &[&str]| rig.lab.standby.run(words).unwrap();
     contains(&ctl(&rig, &["status"]), "BACKUP");
-    contains(&ctl(&rig, &["explain", "mainland"]), "mainland");
+    let explained = ctl(&rig, &["explain", "mainland"]);
+    for words in [
+        "mainland is in BACKUP since ",
+        "The primary is well:",
+        "more failed probes make it down",
+        "What it requires is met:",
+        "It takes over when the primary is down and what it requires is met",
+        "Then it would:",
+        "add route 198.51.100.0/24 dev lo",
+    ] {
+        contains(&explained, words);
+    }
     ctl(&rig, &["force", "mainland", "master", "--for", "1m"]);
     rig.wait_state(State::Master);
     rig.wait_isp_has(true);

@@ -6,7 +6,7 @@ use super::{THEM, US, config};
 use crate::bfd::auth::{Sequence, len, sign, verify};
 use crate::bfd::random::Random;
 use crate::bfd::wire::{Discard, Packet, State};
-use crate::bfd::{AuthType, Authentication, Session, SessionConfig};
+use crate::bfd::{AuthType, Authentication, News, Session, SessionConfig};
 use crate::time::Time;
 
 pub(super) const KINDS: [AuthType; 5] =
@@ -152,4 +152,48 @@ fn with_and_without_do_not_agree() {
     assert_eq!(judge(&mut closed, &plain), Err(Discard::MissingAuth));
     assert_eq!((open.state(), closed.state()), (State::Down, State::Down));
     assert_eq!(closed.status().counters.discarded, 1);
+}
+
+/// What is refused is no silence, and is told: once, however many come, and again for another reason or after a packet that
+/// was taken. While the session is Up, or the neighbour is heard, it is only counted.
+#[test]
+fn packets_that_are_refused_are_told_and_not_each_of_them() {
+    let ours = auth(AuthType::MeticulousSha1, 1, "secret");
+    let config = SessionConfig { auth: Some(ours.clone()), ..config(THEM, 300, 3) };
+    let mut session = Session::new(config, 1, Random::new(1), Time::ZERO);
+    let wrong = signed(&auth(AuthType::MeticulousSha1, 1, "wrong"), &mut Sequence::new(0));
+    let plain = {
+        let mut out = Vec::new();
+        packet().put(0, &mut out);
+        out
+    };
+    let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
+    let told = |session: &mut Session, octets: &[u8], ms: u64| {
+        let _ = session.receive(&Packet::parse(octets).unwrap(), at(ms), at(ms));
+        std::iter::from_fn(|| session.poll_news()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut session, &wrong, 0), [News::Refused(Discard::Auth)]);
+    for ms in 1..=20_000 {
+        assert_eq!(told(&mut session, &wrong, ms), []);
+    }
+    assert_eq!(told(&mut session, &plain, 20_001), [News::Refused(Discard::MissingAuth)]);
+    // In turns: not more than one in ten seconds.
+    let turns =
+        (20_002..40_000).flat_map(|ms| told(&mut session, if ms % 2 == 0 { &wrong } else { &plain }, ms));
+    assert_eq!(turns.count(), 1);
+    let good = signed(&ours, &mut Sequence::new(7));
+    assert!(matches!(told(&mut session, &good, 50_000)[..], [News::Changed(_)]));
+    for ms in 50_001..50_003 {
+        assert_eq!(told(&mut session, &plain, ms), [], "the neighbour is heard");
+    }
+    session.handle_timeout(at(53_000));
+    let Some(News::Changed(change)) = session.poll_news() else { panic!("nothing was told of the silence") };
+    let expected = "silence for 3000.0 ms (detection time 3000.0 ms); packets that came in it were refused (2), the last: \
+                    not authenticated";
+    assert_eq!(change.reason, expected);
+    assert_eq!(
+        told(&mut session, &plain, 53_001),
+        [News::Refused(Discard::MissingAuth)],
+        "since it was heard"
+    );
 }

@@ -216,6 +216,7 @@ impl Stage<'_> {
                     )
                 }
                 News::Verified { since } => format!("verified since {}", show(since)),
+                News::Refused(why) => format!("refused: {why}"),
                 News::Trouble(_) => unreachable!("the edge's"),
             };
             writeln!(self.out, "{} news {text}", show(self.now)).unwrap();

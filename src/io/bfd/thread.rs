@@ -367,6 +367,7 @@ impl Worker {
                 News::Changed(_) => 0,
                 News::Verified { .. } => 1,
                 News::Trouble(_) => 2,
+                News::Refused(_) => 3,
             };
             newest.insert((id, kind), news);
         }
