@@ -4,6 +4,7 @@ mod sessions;
 mod telling;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::gate::{self, PrimaryState, RequireState, RequireView};
 use super::instance::{self, Inputs, Instance, Transition};
@@ -18,6 +19,9 @@ use crate::fib::desired;
 use crate::fib::hops::Choices;
 use crate::health::{Check, Verdict};
 use crate::time::Time;
+
+/// A session is asked no more than once a second (RFC 4271 section 4.4): its last word may be as old as that.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// An instance and all that belongs to it.
 #[derive(Debug)]
@@ -155,7 +159,8 @@ impl Announcer {
         let witnessed = match (&config.require, down) {
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
-                let seen = p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment));
+                let seen =
+                    p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment, ASKED_EVERY));
                 seen && self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
             }
             _ => true,
@@ -190,7 +195,7 @@ impl Announcer {
         let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
         let known = |doubt: Doubt| {
             let was_well = gate::vouched(&require, &required, |c| self.says(c, &doubt))?;
-            Some((doubt.check, was_well, gate::heard(&require, &required, doubt.counted)))
+            Some((doubt.check, was_well, gate::heard(&require, &required, doubt.counted, Duration::ZERO)))
         };
         let known: Vec<(CheckId, bool, bool)> = member.rows.doubtful().filter_map(known).collect();
         let Some(member) = self.members.get_mut(&id) else { return };

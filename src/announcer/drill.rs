@@ -244,7 +244,9 @@ impl Announcer {
     }
 
     fn is_really_down(&self, id: InstanceId, now: Time) -> bool {
-        self.members.get(&id).is_some_and(|m| self.inputs(m, now).is_really_down())
+        self.members
+            .get(&id)
+            .is_some_and(|m| m.instance.knows_death() || self.inputs(m, now).is_really_down())
     }
 
     fn check_steps(&mut self, id: InstanceId, now: Time) -> bool {

@@ -1,5 +1,7 @@
 //! From verdicts to the two conditions of an instance: how its primary is, and whether `require` is met.
 
+use std::time::Duration;
+
 use crate::config::model::{Primary, Require};
 use crate::health::{Check, Verdict};
 use crate::time::Time;
@@ -123,9 +125,15 @@ pub fn witnessed(config: &Require, checks: &[&Check], moment: Time) -> bool {
     are_enough(config, checks, |c| c.last_success_sent() >= Some(moment))
 }
 
-/// True if enough required checks have had a success that became known after `moment`.
-pub fn heard(config: &Require, checks: &[&Check], moment: Time) -> bool {
-    are_enough(config, checks, |c| c.last_success_known() >= Some(moment))
+/// True if enough required checks have had a success that became known after `moment`; a session one that is `slack` older.
+pub fn heard(config: &Require, checks: &[&Check], moment: Time, slack: Duration) -> bool {
+    let slack = |c: &Check| if c.is_session() { slack } else { Duration::ZERO };
+    are_enough(config, checks, |c| c.last_success_known() >= Some(moment - slack(c)))
+}
+
+/// True if enough required checks have had no trouble since they succeeded last.
+pub fn are_well(config: &Require, checks: &[&Check]) -> bool {
+    are_enough(config, checks, Check::is_answering)
 }
 
 /// Was our own line well when a probe of the primary's was lost? `says` tells what each required check says of that moment, if

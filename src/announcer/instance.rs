@@ -202,6 +202,11 @@ impl Instance {
         matches!(self.phase, Phase::Init { resumed: false, .. } | Phase::Backup { .. } | Phase::Fault { .. })
     }
 
+    /// A takeover is decided, and waits for its delay.
+    pub fn awaits_takeover(&self) -> bool {
+        matches!(self.phase, Phase::Backup { takeover: Some(_), .. })
+    }
+
     /// What it waits for, and until when: "takeover", "failback", "drain" or "recovery".
     pub fn pending(&self) -> Option<(&'static str, Time)> {
         match &self.phase {

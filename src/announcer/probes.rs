@@ -11,7 +11,6 @@ use super::conduct::Member;
 use super::effect::{Level, Sample};
 use super::event::{Outcome, ProbeId};
 use super::gate;
-use super::journal::State;
 use super::timers::{CheckId, Timer};
 use super::{Announcer, Effect};
 use crate::config::model;
@@ -146,7 +145,7 @@ impl Announcer {
         if probe.errand == Errand::Witness && !succeeded {
             // Not counted, but not forgotten: what it should have been a witness of is in doubt.
             check.note_trouble(probe.sent, now);
-            self.note_trouble(probe.check);
+            self.note_trouble(probe.check, now);
             return self.reconsider(probe.check, false, now);
         }
         let before = check.verdict();
@@ -159,7 +158,7 @@ impl Announcer {
             self.report_verdict(probe.check, before);
         }
         if !succeeded {
-            self.note_trouble(probe.check);
+            self.note_trouble(probe.check, now);
         }
         if failed {
             let asked = match probe.errand {
@@ -183,15 +182,17 @@ impl Announcer {
         }
     }
 
-    /// What was up, or still is, has not answered: those that wait to take over, and require it, doubt what was certain.
-    fn note_trouble(&mut self, check: CheckId) {
-        if self.checks.get(&check).is_none_or(|c| c.verdict() == Verdict::Down) {
-            return;
-        }
+    /// A required check has not answered: those whose takeover waits for its delay doubt what was certain, unless enough of the
+    /// others speak for them.
+    fn note_trouble(&mut self, check: CheckId, now: Time) {
         for id in self.users_of(check) {
-            let waits = |m: &&mut Member| m.require.contains(&check) && m.instance.state() == State::Backup;
-            if let Some(member) = self.members.get_mut(&id).filter(waits) {
-                member.rows.shake();
+            let waits = |m: &&Member| m.require.contains(&check) && m.instance.awaits_takeover();
+            let Some(member) = self.members.get(&id).filter(waits) else { continue };
+            let Some(require) = &member.instance.config.require else { continue };
+            let required: Vec<&Check> = member.require.iter().filter_map(|id| self.checks.get(id)).collect();
+            let is_well = gate::are_well(require, &required);
+            if !is_well && self.members.get_mut(&id).is_some_and(|m| m.rows.shake()) {
+                self.timers.set(Timer::Instance(id), Some(now));
             }
         }
     }

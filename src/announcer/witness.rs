@@ -5,7 +5,7 @@
 //! *confirmed*: one of them, which found the check down or made it so, is of a probe that went out together with probes of all
 //! that is required, and those were answered. What was answered before or after it proves nothing: a line may bounce. (Where a
 //! single failure decides they are sent right after it. Of a link the kernel tells, so any answer since then will do.) While a
-//! takeover waits for its delay, or for another check, trouble of what is required is a doubt: it has to be confirmed once more.
+//! takeover waits for its delay, trouble of what is required is a doubt: the row has to be confirmed once more.
 //!
 //! A session (BFD, BGP) makes no such probe: it is down until its handshake is over, which takes seconds (RFC 5880 section
 //! 6.8.3), however soon the line is back. So its word counts at once only if nothing that is required has had any trouble since
@@ -101,6 +101,8 @@ struct Row {
     confirmed: bool,
     /// For how many of them nobody knows, though what we require has answered since: it loses packets, or is slow.
     blurred: u32,
+    /// How often that was doubted again.
+    shaken: u32,
 }
 
 /// A failure of which it is not known yet whether our own line was well.
@@ -130,8 +132,10 @@ impl Rows {
             doubtful: None,
             confirmed: false,
             blurred: 0,
+            shaken: 0,
         };
         let row = self.rows.entry(check).or_insert(fresh);
+        let asked = asked.filter(|_| !row.confirmed);
         row.doubtful = row.doubtful.or(asked.map(|asked| (asked, row.before)));
         if has_spoken {
             row.before = sent;
@@ -165,16 +169,17 @@ impl Rows {
         }
     }
 
-    /// What is required has had trouble: what was certain may be over meanwhile, and is to be seen once more. (Not where it was
-    /// certain only because packets are lost all the time.)
-    pub fn shake(&mut self) {
-        for row in self.rows.values_mut().filter(|row| row.blurred < WAITS) {
-            row.confirmed = false;
-        }
-        for fallen in self.fallen.values_mut().filter(|fallen| fallen.confirmed && fallen.shaken < WAITS) {
-            let shaken = fallen.shaken + 1;
-            *fallen = Fallen { was_cut_off: fallen.was_cut_off, shaken, ..Fallen::new(fallen.began) };
-        }
+    /// What is required has had trouble: what was certain may be over meanwhile, and is to be seen once more. (But who loses packets
+    /// all the time must take over one day.) True if anything was certain.
+    pub fn shake(&mut self) -> bool {
+        let rows = self.rows.values_mut().filter(|row| row.confirmed && row.shaken < WAITS);
+        let rows = rows.map(|row| (row.confirmed, row.shaken) = (false, row.shaken + 1)).count();
+        let fallen = self.fallen.values_mut().filter(|fallen| fallen.confirmed && fallen.shaken < WAITS);
+        let fallen = fallen.map(|fallen| {
+            let (was_cut_off, shaken) = (fallen.was_cut_off, fallen.shaken + 1);
+            *fallen = Fallen { was_cut_off, shaken, ..Fallen::new(fallen.began) };
+        });
+        rows + fallen.count() > 0
     }
 
     /// The row is over.
@@ -370,6 +375,30 @@ mod tests {
         assert!(rows.is_confirmed(PING), "who loses packets all the time");
         rows.ended(PING);
         assert!(!rows.is_confirmed(PING));
+    }
+
+    /// What was asked together with an earlier failure, for somebody else's sake, confirms nothing later.
+    #[test]
+    fn what_is_doubted_again_needs_a_new_failure() {
+        let mut rows = Rows::default();
+        rows.failed(PING, at(1), Some(at(1)), false, at(2));
+        rows.settle(PING, true, true, at(2));
+        rows.failed(PING, at(3), Some(at(3)), false, at(4));
+        assert!(rows.shake());
+        assert_eq!((rows.doubtful().count(), rows.is_confirmed(PING), rows.shake()), (0, false, false));
+        rows.failed(PING, at(5), Some(at(5)), false, at(6));
+        assert_eq!(rows.doubtful().count(), 1);
+        rows.settle(PING, true, true, at(6));
+        assert!(rows.is_confirmed(PING));
+        // Who loses packets all the time takes over one day.
+        let shaken = (0..10).filter(|_| {
+            rows.failed(PING, at(7), Some(at(7)), false, at(8));
+            let shaken = rows.shake();
+            rows.settle(PING, true, true, at(8));
+            shaken
+        });
+        assert_eq!(shaken.count(), 3);
+        assert!(rows.is_confirmed(PING));
     }
 
     /// What is down and unproved is probed as soon as what is required answers, once for each time that it turned out to prove

@@ -290,15 +290,18 @@ impl Connection {
 
     /// True if a KEEPALIVE may be sent out of turn.
     pub fn may_ask_for_life(&self, now: Time) -> bool {
-        matches!(&self.state, State::Established(up) if up.session.may_keep_alive(now))
+        matches!(&self.state, State::Established(up) if up.session.may_keep_alive_at().is_none_or(|at| at <= now))
     }
 
-    /// A KEEPALIVE out of turn, on a session; not within a second of the last one.
+    /// A KEEPALIVE out of turn, on a session; a second after the last one at the soonest.
     pub fn ask_for_life(&mut self, context: &mut Context<'_>) {
         let State::Established(up) = &mut self.state else { return };
-        if up.session.may_keep_alive(context.now) {
-            up.session.restart_keepalive(context);
-            self.output.send_keepalive();
+        match up.session.may_keep_alive_at().filter(|at| *at > context.now) {
+            Some(at) => up.session.keepalive = Some(up.session.keepalive.map_or(at, |due| due.min(at))),
+            None => {
+                up.session.restart_keepalive(context);
+                self.output.send_keepalive();
+            }
         }
     }
 

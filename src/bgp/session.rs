@@ -169,10 +169,10 @@ impl Session {
         self.hold = self.negotiated.hold_time.map(|hold_time| now + hold_time);
     }
 
-    /// RFC 4271 section 4.4: no more than one KEEPALIVE a second, and none where the hold time is zero.
-    pub fn may_keep_alive(&self, now: Time) -> bool {
-        self.keepalive.is_some()
-            && self.kept_alive.is_none_or(|last| now.since(last) >= Duration::from_secs(1))
+    /// When a KEEPALIVE may be sent out of turn: RFC 4271 section 4.4 has no more than one a second. (Where the hold time is
+    /// zero none may be sent *periodically*.)
+    pub fn may_keep_alive_at(&self) -> Option<Time> {
+        self.kept_alive.map(|last| last + Duration::from_secs(1))
     }
 
     /// RFC 4271 section 4.4: a third of the hold time; section 10: with jitter.

@@ -115,6 +115,12 @@ impl Check {
         self.verdict() == Verdict::Up && self.trouble.is_none_or(|t| t.known < moment) && self.asked.is_none()
     }
 
+    /// True if what became known last of it is a success.
+    pub fn is_answering(&self) -> bool {
+        let known = self.last_success_known();
+        self.trouble.is_none_or(|t| Some(t.known) <= known)
+    }
+
     /// When the last probe was sent that was no success (or what was told instead).
     pub fn last_trouble_sent(&self) -> Option<Time> {
         self.trouble.map(|t| t.sent)

@@ -181,3 +181,84 @@ fn a_reload_of_the_primarys_session_is_no_death() {
     rig.far.silent = true;
     rig.until_state("a", State::Master, 60 * SECOND);
 }
+
+/// Two checks of the primary's that fall one after the other, and a second witness that is not needed, and never answers.
+#[test]
+fn a_witness_that_is_not_needed_delays_nobody() {
+    for broken in [Target::Blind, Target::Silent, Target::Refuses(MS)] {
+        let checks = "[[check]]\nname = \"web\"\ntype = \"ping\"\nhost = \"198.18.0.2\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 3\n\
+                      [[check]]\nname = \"other\"\ntype = \"ping\"\nhost = \"203.0.113.9\"\ninterval = \"1s\"\ntimeout = \"800ms\"\nfall = 30\n[[instance]]";
+        for delay in [0, 5] {
+            let text = with(&standby(&format!("takeover_delay = \"{delay}s\"")), "[[instance]]", checks);
+            let text = with(&text, "checks = [\"ping\"]", "checks = [\"ping\", \"web\"]");
+            let both = "checks = [\"uplink\", \"other\"], up_when = \"any\"";
+            let mut rig = Rig::settled(&with(&text, "checks = [\"uplink\"]", both));
+            rig.set("other", broken.clone());
+            rig.run(2 * SECOND);
+            rig.set("ping", Target::Silent);
+            rig.set("web", Target::Silent);
+            let took = rig.until_state("a", State::Master, 20 * SECOND);
+            assert!(took <= SECOND * (5 + delay), "{broken:?}, {delay} s: {took:?}");
+        }
+    }
+}
+
+/// The primary dies during a drill, and what is required is asked seldom: the way back stops at what is known of the death.
+#[test]
+fn a_death_during_a_drill_is_known_on_its_way_back() {
+    let uplink = "host = \"203.0.113.1\"\ninterval = \"1s\"";
+    let text = with(STANDBY, uplink, "host = \"203.0.113.1\"\ninterval = \"10s\"");
+    for phase in (0..10).map(|n| n * SECOND) {
+        let mut rig = Rig::new(&text);
+        rig.run(60 * SECOND + phase);
+        rig.forget();
+        rig.command(Command::Drill { instance: "a".into(), hold: SECOND * 50 }).expect("a drill");
+        rig.until_state("a", State::Master, 5 * SECOND);
+        rig.set("ping", Target::Silent);
+        rig.until("the end", 90 * SECOND, |r| r.drill.iter().any(|n| n.done));
+        assert_eq!(rig.states("a"), [State::Master], "{phase:?}: {:?}", rig.records);
+        assert_eq!(rig.memory.instances["a"].state, State::Master);
+    }
+}
+
+/// A MASTER is back at once though its required session, which was never lost, has yet to say a word.
+#[test]
+fn a_known_death_needs_no_fresh_word_of_a_session() {
+    let mut rig = Rig::settled(&session_required(", \"uplink\""));
+    rig.run(60 * SECOND);
+    rig.set("ping", Target::Silent);
+    rig.until_state("a", State::Master, 10 * SECOND);
+    rig.run(5 * SECOND);
+    rig.forget();
+    rig.far.silent = true;
+    rig.set("uplink", Target::Silent);
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.run(10 * SECOND);
+    // TCP sends what was lost again when its time has come.
+    rig.set("uplink", Target::Answers(MS));
+    rig.run(4 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Master], "{:?}", rig.records);
+}
+
+/// It may have no hold time, and then nothing is heard of it but the answer to a KEEPALIVE out of turn; and it may be asked once a
+/// second only.
+#[test]
+fn a_session_that_may_not_be_asked_yet_is_asked_later() {
+    for hold in ["90s", "0s"] {
+        let text = with(
+            &session_required(", \"uplink\""),
+            "hold_time = \"90s\"",
+            &format!("hold_time = \"{hold}\""),
+        );
+        let link = "[[check]]\nname = \"wire\"\ntype = \"link\"\ndevice = \"eth0\"\n[[instance]]";
+        let text = with(&with(&text, "[[instance]]", link), "checks = [\"ping\"]", "checks = [\"wire\"]");
+        for phase in (0..20).map(|n| 50 * MS * n) {
+            let mut rig = Rig::settled(&text);
+            rig.run(31 * SECOND + phase);
+            assert_eq!((rig.verdict("session").as_str(), rig.state("a")), ("up", State::Backup));
+            rig.set_link("eth0", false);
+            let took = rig.until_state("a", State::Master, 10 * SECOND);
+            assert!(took <= SECOND + 10 * MS, "{hold}, {phase:?}: {took:?}");
+        }
+    }
+}

@@ -39,7 +39,7 @@ impl Instance {
                 flap: false,
             },
             (None, Some(p)) => match p.state {
-                PrimaryState::Down if inputs.witnessed => Call::TakeOver {
+                PrimaryState::Down if inputs.witnessed || self.knows_death => Call::TakeOver {
                     reason: format!("the primary is down: {}", p.reason),
                     first_bad: p.first_bad,
                     at_once: false,
@@ -78,7 +78,7 @@ impl Instance {
             (Pretence::Down(_), None) => {
                 Some(Call::Stay { reason: "drill: waiting for an answer of what it requires".into() })
             }
-            (Pretence::Well, None) if inputs.is_really_down() => None,
+            (Pretence::Well, None) if self.really_down => None,
             (Pretence::Well, None) => {
                 Some(Call::HandBack { reason: "drill: handing back".into(), at_once: true })
             }

@@ -20,11 +20,11 @@ impl Instance {
         if self.forced.is_some_and(|f| f.until.is_some_and(|t| t <= now)) {
             self.forced = None;
         }
-        self.really_down = inputs.is_really_down();
         // Known as MASTER, by failures with a witness, and not forgotten or seen otherwise since.
         self.knows_death &= matches!(self.phase, Phase::Master { .. } | Phase::Fault { .. });
         self.knows_death |= matches!(self.phase, Phase::Master { .. }) && inputs.witnessed;
         self.knows_death &= seems_down(inputs);
+        self.really_down = self.knows_death || inputs.is_really_down();
         match self.phase.clone() {
             Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),
             Phase::Backup { takeover, drain } => self.decide_backup(inputs, now, takeover, drain),

@@ -418,7 +418,7 @@ fn restart_bits() {
 /// not at all where the hold time is zero.
 #[test]
 fn who_is_asked_for_life_is_asked_once_a_second() {
-    for (hold_time, expected) in [(90, 2), (0, 0)] {
+    for (hold_time, expected) in [(90, 2), (0, 2)] {
         let mut rig = Rig::new(config());
         let conn = rig.connect();
         rig.establish(conn, &Open { hold_time, ..isp_open() });
