@@ -156,12 +156,14 @@ impl Announcer {
             config.require.as_ref().map_or_else(RequireView::nothing, |r| gate::require(r, &required, now));
         let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
         let down = primary.as_ref().filter(|p| p.state == PrimaryState::Down);
+        let confirmed = config.require.as_ref().is_none_or(|r| {
+            down.is_none() || self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
+        });
         let witnessed = match (&config.require, down) {
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
-                let seen =
-                    p.witness_since.is_some_and(|moment| gate::heard(r, &required, moment, ASKED_EVERY));
-                seen && self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
+                let seen = p.witness_since;
+                confirmed && seen.is_some_and(|moment| gate::heard(r, &required, moment, ASKED_EVERY))
             }
             _ => true,
         };
@@ -170,7 +172,7 @@ impl Announcer {
             _ => None,
         };
         let drilled = self.is_drilled(member, &required);
-        Inputs { primary, require, witnessed, drilled, returning }
+        Inputs { primary, require, witnessed, confirmed, drilled, returning }
     }
 
     /// Enough of the checks that are down are so by what is confirmed. A link's state is no row of failures: it holds until the

@@ -26,7 +26,9 @@ pub struct Inputs {
     /// What is required has answered so that the primary's failures are not ours ([`super::witness`]). (SPEC asks for an answer to a
     /// probe that was sent after the first failure; but who was cut off after that one would then pass.)
     pub witnessed: bool,
-    /// It has answered since a drill began that pretends the primary's death.
+    /// Enough of the primary's checks that are down are so by failures that are confirmed, and have not answered since.
+    pub confirmed: bool,
+    /// What is required has answered since a drill began that pretends the primary's death.
     pub drilled: bool,
     /// It has, but it may be we who were cut off, and a session of the primary's has until then to come back.
     pub returning: Option<Time>,

@@ -29,6 +29,7 @@ fn inputs(state: PrimaryState, require: RequireState) -> Inputs {
         primary: Some(primary),
         require: RequireView { state: require, reason: "r".into() },
         witnessed: true,
+        confirmed: true,
         drilled: true,
         returning: None,
     }

@@ -184,7 +184,7 @@ impl Announcer {
 
     /// A required check has not answered: those whose takeover waits for its delay doubt what was certain, unless enough of the
     /// others speak for them.
-    fn note_trouble(&mut self, check: CheckId, now: Time) {
+    pub(super) fn note_trouble(&mut self, check: CheckId, now: Time) {
         for id in self.users_of(check) {
             let waits = |m: &&Member| m.require.contains(&check) && m.instance.awaits_takeover();
             let Some(member) = self.members.get(&id).filter(waits) else { continue };

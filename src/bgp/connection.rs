@@ -288,9 +288,12 @@ impl Connection {
         Ok(())
     }
 
-    /// True if a KEEPALIVE may be sent out of turn.
-    pub fn may_ask_for_life(&self, now: Time) -> bool {
-        matches!(&self.state, State::Established(up) if up.session.may_keep_alive_at().is_none_or(|at| at <= now))
+    /// When a KEEPALIVE may be sent out of turn; None without a session.
+    pub fn may_ask_for_life_at(&self, now: Time) -> Option<Time> {
+        match &self.state {
+            State::Established(up) => Some(up.session.may_keep_alive_at().map_or(now, |at| at.max(now))),
+            _ => None,
+        }
     }
 
     /// A KEEPALIVE out of turn, on a session; a second after the last one at the soonest.

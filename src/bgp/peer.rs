@@ -289,9 +289,9 @@ impl Peer {
         self.turned_away
     }
 
-    /// True if [`PeerEvent::AskForLife`] sends a KEEPALIVE now.
-    pub fn may_ask_for_life(&self, now: Time) -> bool {
-        self.connections.iter().any(|connection| connection.may_ask_for_life(now))
+    /// When a KEEPALIVE goes out for a [`PeerEvent::AskForLife`] of now; None if there is no session.
+    pub fn may_ask_for_life_at(&self, now: Time) -> Option<Time> {
+        self.connections.iter().find_map(|connection| connection.may_ask_for_life_at(now))
     }
 
     fn try_now(&mut self) {

@@ -132,10 +132,10 @@ impl Check {
         self.trouble = Some(Seen { sent: before.max(sent), known: now });
     }
 
-    /// A session is asked for a sign of life.
-    pub fn ask(&mut self, now: Time) {
+    /// A session is asked for a sign of life: the question goes out at that time.
+    pub fn ask(&mut self, at: Time) {
         if self.verdict() == Verdict::Up {
-            self.asked.get_or_insert(now);
+            self.asked.get_or_insert(at);
         }
     }
 
@@ -145,11 +145,15 @@ impl Check {
     }
 
     /// It gave one. Whoever took longer than `prompt` may have been beyond a line that was cut meanwhile: what asks is sent
-    /// again until it is answered.
-    pub fn answered(&mut self, prompt: Duration, now: Time) {
-        if let Some(asked) = self.asked.take().filter(|asked| now.since(*asked) > prompt) {
+    /// again until it is answered. True if it did. (What comes before the question goes out is no answer.)
+    pub fn answered(&mut self, prompt: Duration, now: Time) -> bool {
+        let Some(asked) = self.asked.filter(|asked| *asked <= now) else { return false };
+        self.asked = None;
+        let is_late = now.since(asked) > prompt;
+        if is_late {
             self.note_trouble(asked, now);
         }
+        is_late
     }
 
     /// Of a session: it gave a sign of life. The last one is kept, and one for each moment before it.

@@ -37,6 +37,8 @@ pub struct Far {
     pub helps: bool,
     /// They turn us away.
     pub away: Option<Away>,
+    /// KEEPALIVEs that they have heard.
+    pub keepalives: usize,
     /// How often they have connected to us.
     dialled: u64,
 }
@@ -117,6 +119,7 @@ impl Far {
                     events.push(PeerEvent::Received { conn, octets: self.open() });
                 }
                 MessageType::Keepalive => {
+                    self.keepalives += 1;
                     let mut octets = Vec::new();
                     put_keepalive(&mut octets);
                     events.push(PeerEvent::Received { conn, octets });

@@ -1,6 +1,6 @@
 //! What our own line does is no death of the primary's, however it falls together with other things (FIELD 8).
 
-use announcerd::announcer::event::Command;
+use announcerd::announcer::event::{Command, Event};
 use announcerd::announcer::journal::State;
 
 use crate::fake::{MS, SECOND, Target};
@@ -260,5 +260,83 @@ fn a_session_that_may_not_be_asked_yet_is_asked_later() {
             let took = rig.until_state("a", State::Master, 10 * SECOND);
             assert!(took <= SECOND + 10 * MS, "{hold}, {phase:?}: {took:?}");
         }
+    }
+}
+
+/// The primary is back before the line is, and has answered once when FAULT ends: that is known, whatever was known before.
+#[test]
+fn a_known_death_is_over_with_the_first_answer() {
+    for phase in (0..20).map(|n| 50 * MS * n) {
+        let mut rig = Rig::master(&with(STANDBY, "rise = 2\n[[instance]]", "rise = 1\n[[instance]]"));
+        rig.run(10 * SECOND);
+        rig.forget();
+        cut(&mut rig, true);
+        rig.until_state("a", State::Fault, 10 * SECOND);
+        rig.run(5 * SECOND + phase);
+        cut(&mut rig, false);
+        let back = rig.now;
+        rig.run(20 * SECOND);
+        let answered = rig.sent("ping").into_iter().find(|t| *t > back).expect("a probe") + 10 * MS;
+        if rig.has_told("a MASTER") {
+            assert!(rig.when("a MASTER") <= answered, "{phase:?}: {:?}", rig.records);
+        }
+    }
+}
+
+/// A question to a required session that has to wait for its second is one all the same: an answer that is late then says that
+/// the line was cut.
+#[test]
+fn a_question_that_waits_is_answered_late_all_the_same() {
+    let router = "[[bgp]]\nname = \"router\"\npeer = \"198.18.0.4\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"9s\"\nmultihop = 8\n\
+                  [[check]]\nname = \"primary\"\ntype = \"bgp\"\npeer = \"router\"\n[[instance]]";
+    let text = with(&session_required(""), "[[instance]]", router);
+    let text = with(&text, "checks = [\"ping\"]", "checks = [\"primary\"]");
+    let text = with(&text, "hold_time = \"90s\"", "hold_time = \"9s\"");
+    for phase in (0..60).map(|n| 50 * MS * n) {
+        let mut rig = Rig::new(&text);
+        rig.run(60 * SECOND + phase);
+        assert_eq!((rig.verdict("primary").as_str(), rig.state("a")), ("up", State::Backup));
+        rig.forget();
+        cut(&mut rig, true);
+        rig.run(800 * MS);
+        let (peer, event) = rig.far.breaks("router");
+        rig.tell(Event::Bgp { peer, event });
+        rig.run(4 * SECOND);
+        cut(&mut rig, false);
+        rig.run(60 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{phase:?}: {:?}", rig.records);
+    }
+}
+
+/// The same while the delay runs, and with nothing but a session to ask.
+#[test]
+fn a_session_that_was_silent_shakes_what_was_certain() {
+    let text = with(&session_required(""), "name = \"a\"", "name = \"a\"\ntakeover_delay = \"20s\"");
+    for phase in (0..40).map(|n| 50 * MS * n) {
+        let mut rig = Rig::settled(&text);
+        rig.run(60 * SECOND);
+        rig.set("ping", Target::Silent);
+        rig.until("the delay", 9 * SECOND, |r| r.instance("a").pending.is_some());
+        rig.run(14 * SECOND);
+        cut(&mut rig, true);
+        rig.run(10 * SECOND + phase);
+        cut(&mut rig, false);
+        rig.run(60 * SECOND);
+        assert!(!rig.states("a").contains(&State::Master), "{phase:?}: {:?}", rig.records);
+    }
+}
+
+/// RFC 4271 section 4.4: "If the negotiated Hold Time interval is zero, then periodic KEEPALIVE messages MUST NOT be sent."
+#[test]
+fn no_keepalives_in_calm_times_where_there_is_no_hold_time() {
+    for (hold, some) in [("0s", false), ("90s", true)] {
+        let text = with(&session_required(""), "hold_time = \"90s\"", &format!("hold_time = \"{hold}\""));
+        let mut rig = Rig::settled(&text);
+        let before = rig.far.keepalives;
+        for _ in 0..60 {
+            rig.tell(Event::KernelChanged);
+            rig.run(SECOND);
+        }
+        assert_eq!(rig.far.keepalives > before, some, "hold time {hold}");
     }
 }

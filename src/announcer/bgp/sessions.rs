@@ -20,9 +20,11 @@ impl Announcer {
         let Some(name) = self.peers.all.get(&id).map(|p| p.config.session.name.clone()) else { return };
         for check in self.checks_of_session(&name) {
             if let Some(seen) = self.checks.get_mut(&check) {
-                seen.answered(PROMPT, now);
-                seen.seen_well(now);
-                seen.testify_alive(now);
+                let is_late = seen.answered(PROMPT, now);
+                if is_late {
+                    self.note_trouble(check, now);
+                }
+                self.seen_alive(check, now, now);
                 self.note_success(check, false, now);
                 self.reconsider(check, false, now);
             }
@@ -34,13 +36,13 @@ impl Announcer {
         self.checks.iter().filter(|(_, c)| watches(&c.config.probe)).map(|(id, _)| *id).collect()
     }
 
-    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE. False if none may be sent now.
-    pub(in crate::announcer) fn ask_session(&mut self, name: &str, now: Time) -> bool {
+    /// A session that lives says so when it is asked: its TCP acknowledges a KEEPALIVE. When that goes out; None without a session.
+    pub(in crate::announcer) fn ask_session(&mut self, name: &str, now: Time) -> Option<Time> {
         let live = |p: &Peering| !p.retired && p.config.session.name == name;
-        let found = self.peers.all.iter().find(|(_, p)| live(p));
-        let Some((id, asks)) = found.map(|(id, p)| (*id, p.peer.may_ask_for_life(now))) else { return false };
+        let (id, peering) = self.peers.all.iter().find(|(_, p)| live(p))?;
+        let (id, asks_at) = (*id, peering.peer.may_ask_for_life_at(now)?);
         self.on_bgp(id, PeerEvent::AskForLife, now);
-        asks
+        Some(asks_at)
     }
 
     /// A session that has its time to come back, after what may have been our own isolation, does not spend it in the

@@ -23,7 +23,7 @@ impl Instance {
         // Known as MASTER, by failures with a witness, and not forgotten or seen otherwise since.
         self.knows_death &= matches!(self.phase, Phase::Master { .. } | Phase::Fault { .. });
         self.knows_death |= matches!(self.phase, Phase::Master { .. }) && inputs.witnessed;
-        self.knows_death &= seems_down(inputs);
+        self.knows_death &= seems_down(inputs) && inputs.confirmed;
         self.really_down = self.knows_death || inputs.is_really_down();
         match self.phase.clone() {
             Phase::Init { until, resumed } => self.decide_init(inputs, now, until, resumed),

@@ -10,20 +10,28 @@ use crate::time::Time;
 impl Announcer {
     pub(super) fn ask_told(&mut self, id: CheckId, now: Time) {
         let probe = self.checks.get(&id).map(|check| check.config.probe.clone());
-        let sent = match probe {
+        let asks_at = match probe {
             Some(model::Probe::Bgp(session)) => self.ask_session(&session.peer, now),
             Some(model::Probe::Bfd(_)) => {
                 self.verify_bfd(id);
-                true
+                Some(now)
             }
             _ => {
                 self.refresh_told_check(id, now);
-                false
+                None
             }
         };
         // Nobody answers what was not sent.
-        if let Some(check) = self.checks.get_mut(&id).filter(|_| sent) {
-            check.ask(now);
+        if let (Some(at), Some(check)) = (asks_at, self.checks.get_mut(&id)) {
+            check.ask(at);
+        }
+    }
+
+    /// A session has given a sign of life, to a question that was asked after `since`.
+    pub(in crate::announcer) fn seen_alive(&mut self, id: CheckId, since: Time, now: Time) {
+        if let Some(check) = self.checks.get_mut(&id) {
+            check.seen_well(since);
+            check.testify_alive(now);
         }
     }
 
@@ -38,14 +46,8 @@ impl Announcer {
         }
     }
 
-    /// The kernel tells of links at once, so what it last said holds now. (A session stays Established long after the line
-    /// was cut: what is known of it proves nothing about now, so it is asked.)
+    /// The kernel tells of links at once, so what it last said holds now. (What is known of a session proves nothing about now.)
     pub(super) fn refresh_told_check(&mut self, id: CheckId, now: Time) {
-        let probe = self.checks.get(&id).map(|check| check.config.probe.clone());
-        if let Some(model::Probe::Bgp(session)) = probe {
-            self.ask_session(&session.peer, now);
-            return;
-        }
         let link = self.checks.get(&id).filter(|check| link_of(check).is_some());
         let state = link.and_then(|check| self.told_state(check));
         if let Some(state) = state {
