@@ -156,14 +156,13 @@ impl Announcer {
             config.require.as_ref().map_or_else(RequireView::nothing, |r| gate::require(r, &required, now));
         let primary = config.primary.as_ref().map(|p| gate::primary(p, &checks(&member.primary)));
         let down = primary.as_ref().filter(|p| p.state == PrimaryState::Down);
-        let confirmed = config.require.as_ref().is_none_or(|r| {
-            down.is_none() || self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
-        });
+        let confirmed = down.is_none() || config.require.is_none() || self.is_confirmed(member, |_| true);
         let witnessed = match (&config.require, down) {
             (Some(r), Some(p)) => {
                 // No moment: what is down has begun to answer again. No time to begin a takeover.
                 let seen = p.witness_since;
-                confirmed && seen.is_some_and(|moment| gate::heard(r, &required, moment, ASKED_EVERY))
+                seen.is_some_and(|moment| gate::heard(r, &required, moment, ASKED_EVERY))
+                    && self.is_confirmed(member, |moment| gate::witnessed(r, &required, moment))
             }
             _ => true,
         };

@@ -263,6 +263,24 @@ fn a_session_that_may_not_be_asked_yet_is_asked_later() {
     }
 }
 
+/// Nor does a primary that is a link, whose state the kernel tells.
+#[test]
+fn a_link_that_is_known_to_be_down_needs_no_word_either() {
+    let link = "[[check]]\nname = \"wire\"\ntype = \"link\"\ndevice = \"eth0\"\n[[instance]]";
+    let text = with(&standby("primary = { checks = [\"wire\"] }"), "[[instance]]", link);
+    let mut rig = Rig::settled(&text);
+    rig.set_link("eth0", false);
+    rig.until_state("a", State::Master, SECOND);
+    rig.run(5 * SECOND);
+    rig.forget();
+    rig.set("uplink", Target::Silent);
+    rig.until_state("a", State::Fault, 10 * SECOND);
+    rig.run(5 * SECOND);
+    rig.set("uplink", Target::Answers(MS));
+    rig.run(4 * SECOND);
+    assert_eq!(rig.states("a"), [State::Fault, State::Master], "{:?}", rig.records);
+}
+
 /// The primary is back before the line is, and has answered once when FAULT ends: that is known, whatever was known before.
 #[test]
 fn a_known_death_is_over_with_the_first_answer() {
