@@ -287,9 +287,7 @@ impl Announcer {
             let Some(check_of) = self.checks.get_mut(&check) else { continue };
             // A Poll goes out with the next packet, and again with each until it is answered. Whatever takes longer may be the
             // second one: the line may have been cut when the first one went out.
-            if check_of.answered(check_of.config.interval * 5 / 4, now) {
-                self.note_trouble(check, now);
-            }
+            check_of.answered(check_of.config.interval * 5 / 4, now);
             self.seen_alive(check, since, now);
             if self.checks.get(&check).is_some_and(|c| c.verdict() == Verdict::Up) {
                 self.note_success(check, true, now);

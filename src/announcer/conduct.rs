@@ -238,6 +238,7 @@ impl Announcer {
         loop {
             self.judge_rows(id, now);
             self.judge_sessions(id, now);
+            self.ask_sessions_again(id, now);
             let Some(member) = self.members.get(&id) else { return };
             let inputs = self.inputs(member, now);
             let Some(member) = self.members.get_mut(&id) else { return };

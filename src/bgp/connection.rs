@@ -288,12 +288,12 @@ impl Connection {
         Ok(())
     }
 
-    /// When a KEEPALIVE may be sent out of turn; None without a session.
+    /// When the next KEEPALIVE goes out if one is wanted now; None without a session.
     pub fn may_ask_for_life_at(&self, now: Time) -> Option<Time> {
-        match &self.state {
-            State::Established(up) => Some(up.session.may_keep_alive_at().map_or(now, |at| at.max(now))),
-            _ => None,
-        }
+        let State::Established(up) = &self.state else { return None };
+        let at = up.session.may_keep_alive_at().unwrap_or(now);
+        // Where the hold time is three seconds its turn may come before that.
+        Some(up.session.keepalive.map_or(at, |due| due.min(at)).max(now))
     }
 
     /// A KEEPALIVE out of turn, on a session; a second after the last one at the soonest.

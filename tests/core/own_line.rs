@@ -358,3 +358,39 @@ fn no_keepalives_in_calm_times_where_there_is_no_hold_time() {
         assert_eq!(rig.far.keepalives > before, some, "hold time {hold}");
     }
 }
+
+/// A link that is down before anybody goes by it, and a session that has nothing to say by itself.
+#[test]
+fn a_session_is_asked_for_a_link_that_was_down_before() {
+    let text = session_required("");
+    let link = "[[check]]\nname = \"wire\"\ntype = \"link\"\ndevice = \"eth0\"\n[[instance]]";
+    let by_link = with(&with(&text, "[[instance]]", link), "checks = [\"ping\"]", "checks = [\"wire\"]");
+    for phase in (0..10).map(|n| 3 * SECOND * n) {
+        let mut rig = Rig::settled(&text);
+        rig.run(60 * SECOND + phase);
+        rig.set_link("eth0", false);
+        rig.run(5 * SECOND);
+        rig.reload(&by_link);
+        let took = rig.until_state("a", State::Master, 60 * SECOND);
+        assert!(took <= 2 * SECOND, "{phase:?}: {took:?}");
+    }
+}
+
+/// With the least hold time there is, its own turn may come before a question may go out: that is the question then.
+#[test]
+fn a_session_with_the_least_hold_time_is_not_late() {
+    let text = with(&session_required(""), "hold_time = \"90s\"", "hold_time = \"3s\"");
+    let router = "[[bgp]]\nname = \"router\"\npeer = \"198.18.0.4\"\npeer_as = 64500\nlocal_as = 64501\nhold_time = \"9s\"\nmultihop = 8\n\
+                  [[check]]\nname = \"primary\"\ntype = \"bgp\"\npeer = \"router\"\n[[instance]]";
+    let text = with(&text, "[[instance]]", router);
+    let text = with(&text, "checks = [\"ping\"]", "checks = [\"primary\"]");
+    for phase in (0..40).map(|n| 50 * MS * n) {
+        let mut rig = Rig::new(&text);
+        rig.run(60 * SECOND + phase);
+        rig.far.away = Some(Away::Closes);
+        let (peer, event) = rig.far.breaks("router");
+        rig.tell(Event::Bgp { peer, event });
+        let took = rig.until_state("a", State::Master, 60 * SECOND);
+        assert!(took <= 2 * SECOND, "{phase:?}: {took:?}");
+    }
+}

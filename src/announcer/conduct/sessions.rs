@@ -67,16 +67,18 @@ impl Announcer {
         for check in awaited {
             self.try_session(check, now);
         }
-        self.ask_sessions_again(id, now);
     }
 
     /// A required session answers when it is asked, and only then: one that had answered before the last trouble of
-    /// another check has to be asked once more, or a takeover would wait for ever.
-    fn ask_sessions_again(&mut self, id: InstanceId, now: Time) {
+    /// another check, or before a link of the primary's went down, has to be asked once more, or a takeover would wait for ever.
+    pub(super) fn ask_sessions_again(&mut self, id: InstanceId, now: Time) {
         let Some(member) = self.members.get(&id) else { return };
-        let Some(moment) = member.primary.iter().filter_map(|id| member.rows.lacks(*id)).max() else {
-            return;
+        let fallen_link = |id: &CheckId| {
+            let is_link = |c: &&Check| c.is_told() && !c.is_session() && c.verdict() == Verdict::Down;
+            self.checks.get(id).filter(is_link).map(Check::since)
         };
+        let moments = member.primary.iter().filter_map(|id| member.rows.lacks(*id).or(fallen_link(id)));
+        let Some(moment) = moments.max() else { return };
         let is_old = |c: &Check| c.is_session() && !c.is_asked() && c.last_success_sent() < Some(moment);
         let is_old = |id: &&CheckId| self.checks.get(id).is_some_and(is_old);
         let old: Vec<CheckId> = member.require.iter().filter(is_old).copied().collect();
